@@ -1,0 +1,45 @@
+# Two commands for a new machine: make demo, make test. Both make the environment first; only Python ≥ 3.11 and make are needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check serve lock clean system
+
+demo: $(READY)
+	$(BIN)/huifang demo $(DEMO)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(PYTEST)
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST)
+
+serve: $(READY)
+	$(BIN)/huifang serve
+
+# requirements.txt pins every package; pip is told nothing of where they come from.
+$(READY): requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "huifang needs Python 3.11 or newer; set PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip check
+	touch $(READY)
+
+# The packages of the system that the tests' real parts need (Debian); make test skips loudly what is missing.
+system:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$(grep -v '^#' system-packages.txt)
+
+# Pin anew what pyproject.toml allows.
+lock:
+	rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check ".[dev]" setuptools wheel
+	$(VENV)/lock/bin/python -m pip freeze --all --exclude huifang --exclude pip > requirements.txt
+	rm -rf $(VENV)/lock
+
+clean:
+	rm -rf $(VENV)

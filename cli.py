@@ -1,0 +1,496 @@
+"""`huifang …`: the command line over the flows; knows arguments, exit codes and what a person is shown.
+
+Exit codes: 0 fine, 1 something to look at (said), 2 wrong usage or input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from models import CallbackError
+
+app = typer.Typer(
+    help="huifang 回访: extracts in, samples drawn, callback lists mailed, returns collected, summaries sent.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+run_app = typer.Typer(help="Run one flow now, through Prefect.", no_args_is_help=True)
+db_app = typer.Typer(help="The database: version and upgrade.", no_args_is_help=True)
+mail_app = typer.Typer(help="The outbox: what became of each mail.", no_args_is_help=True)
+app.add_typer(run_app, name="run")
+app.add_typer(db_app, name="db")
+app.add_typer(mail_app, name="mail")
+out, err = Console(), Console(stderr=True)
+
+LOOK_AT = ("rejected", "shortfall", "gaps", "failed", "unknown", "quarantined", "held", "imbalances")
+"""Counts of a flow that somebody should look at when they are not zero."""
+
+AsOf = Annotated[
+    datetime | None, typer.Option("--as-of", formats=["%Y-%m-%d"], help="Business day; today when not given.")
+]
+Now = Annotated[
+    datetime | None,
+    typer.Option(
+        "--now",
+        formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S"],
+        help="The clock, as 2026-03-02T09:00+0800.",
+    ),
+]
+CampaignId = Annotated[
+    str | None, typer.Option("--campaign", help="One campaign, such as daily_risk-2026-03; all when not given.")
+]
+
+
+@run_app.command()
+def pull(
+    profile: Annotated[Path | None, typer.Option(help="Source profile, a YAML file.")] = None,
+    inbox: Annotated[Path | None, typer.Option(help="Folder the extracts were delivered to.")] = None,
+    as_of: AsOf = None,
+    roster: Annotated[Path | None, typer.Option(help="Who receives mail for each branch: CSV, see README.")] = None,
+    now: Now = None,
+) -> None:
+    """Take extracts in: rows accepted, ignored by name, rejected with a reason."""
+    from tasks.settings import Settings
+
+    _guard_demo(Settings(), inbox)
+
+    def start() -> dict[str, int]:
+        from flows.pull import pull_extracts
+
+        return pull_extracts(profile=profile, inbox=inbox, as_of=_day(as_of), roster=roster, now=_time(now))
+
+    _run("pull", start)
+
+
+@run_app.command()
+def draw(
+    programme: Annotated[str, typer.Option(help="Name of a programme file, such as daily_risk.")],
+    period: Annotated[str, typer.Option(help="Month such as 2026-03.")],
+    as_of: AsOf = None,
+    now: Now = None,
+) -> None:
+    """Draw one campaign, once; later runs move reserves up for booked failures."""
+
+    def start() -> dict[str, int]:
+        from flows.draw import draw_sample
+
+        return draw_sample(programme=programme, period=period, as_of=_day(as_of), now=_time(now))
+
+    _run("draw", start)
+
+
+@run_app.command()
+def dispatch(campaign: CampaignId = None, as_of: AsOf = None, now: Now = None) -> None:
+    """Mail each branch its callback list; what stands in a mail is not mailed again."""
+
+    def start() -> dict[str, int]:
+        from flows.dispatch import dispatch_lists
+
+        return dispatch_lists(campaign=campaign, as_of=_day(as_of), now=_time(now))
+
+    _run("dispatch", start)
+
+
+@run_app.command()
+def collect(as_of: AsOf = None, now: Now = None) -> None:
+    """Fetch returns, judge them row by row, answer with receipts."""
+
+    def start() -> dict[str, int]:
+        from flows.collect import collect_returns
+
+        return collect_returns(as_of=_day(as_of), now=_time(now))
+
+    _run("collect", start)
+
+
+@run_app.command()
+def chase(campaign: CampaignId = None, as_of: AsOf = None, now: Now = None) -> None:
+    """Open and merge cases, ask for self-checks, remind."""
+
+    def start() -> dict[str, int]:
+        from flows.chase import chase_campaigns
+
+        return chase_campaigns(campaign=campaign, as_of=_day(as_of), now=_time(now))
+
+    _run("chase", start)
+
+
+@run_app.command()
+def report(campaign: CampaignId = None, as_of: AsOf = None, now: Now = None) -> None:
+    """Write the report page and mail the month's summaries."""
+
+    def start() -> dict[str, int]:
+        from flows.report import report_campaigns
+
+        return report_campaigns(campaign=campaign, as_of=_day(as_of), now=_time(now))
+
+    _run("report", start)
+
+
+@app.command()
+def demo(
+    customers: Annotated[int, typer.Option(min=1000, help="Customers of the synthetic brokerage.")] = 20_000,
+    branches: Annotated[int, typer.Option(min=2, max=900, help="Its branches.")] = 20,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Chance of the synthetic world; the draw has a seed of its own.")
+    ] = 1,
+) -> None:
+    """A whole month at a synthetic brokerage: extracts, draw, mails, branches that answer, report."""
+    from demo.campaign import run_demo
+
+    with _errors():
+        raise typer.Exit(run_demo(customers=customers, branches=branches, seed=seed, console=out))
+
+
+@app.command()
+def status(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object: campaigns, pulls, mails, messages.")
+    ] = False,
+    as_of: AsOf = None,
+) -> None:
+    """Where each campaign stands, and what the last pulls took in."""
+    from tasks.board import show_status
+
+    from tasks.settings import Settings
+    from tasks.store import open_store
+
+    with _errors():
+        settings = Settings()
+        store = open_store(settings)
+        found = _status(settings, store, _day(as_of) or datetime.now(UTC).astimezone().date())
+        if as_json:
+            print(json.dumps(found, ensure_ascii=False, indent=2))  # noqa: T201
+        else:
+            show_status(out, found)
+        if not all(balance["holds"] for campaign in found["campaigns"] for balance in campaign["balances"]):
+            raise typer.Exit(1)
+
+
+@app.command()
+def verify(campaign: Annotated[str, typer.Argument(help="A drawn campaign, such as daily_risk-2026-03.")]) -> None:
+    """Recompute a campaign's sample from the frozen frame and say same or not."""
+    from flows.draw import verify as recompute
+    from tasks.settings import Settings
+    from tasks.store import open_store
+
+    with _errors():
+        settings = Settings()
+        checks = recompute(settings, open_store(settings), campaign)
+        table = Table(title=f"verify {campaign}")
+        for column in ("what", "same", "found"):
+            table.add_column(column, overflow="fold")
+        for name, is_same, found in checks:
+            table.add_row(name, "same" if is_same else "NOT THE SAME", found)
+        out.print(table)
+        is_same = all(same for _, same, _ in checks)
+        out.print(f"{campaign}: {'same' if is_same else 'NOT THE SAME'}")
+        raise typer.Exit(0 if is_same else 1)
+
+
+@app.command()
+def waive(
+    day: Annotated[datetime, typer.Argument(formats=["%Y-%m-%d"], help="The year end, such as 2025-12-31.")],
+    by: Annotated[str, typer.Option(help="The approver's name.")],
+    reason: Annotated[str, typer.Option(help="Why the rejected customers may be left out.")],
+) -> None:
+    """Let a year-end base be frozen although rows of its customers extract were rejected; the waiver stands in the ledger."""
+    from models.tables import Waiver
+    from tasks import records
+    from tasks.settings import Settings
+    from tasks.store import open_store, record
+
+    with _errors():
+        settings, now = Settings(), datetime.now(UTC)
+        if not by.strip() or not reason.strip():
+            raise typer.BadParameter("a waiver needs a name and a reason")
+        with open_store(settings).begin() as session:
+            snapshot = records.snapshot_of(session, "customers", day.date(), exactly=True)
+            if snapshot.rejected == 0:
+                out.print(f"the customers extract of {day:%Y-%m-%d} has no rejected row; nothing to waive")
+                return
+            if records.waiver_of(session, snapshot.id) is not None:
+                out.print("these rows are waived already; nothing changed")
+                return
+            session.add(
+                Waiver(
+                    snapshot_id=snapshot.id,
+                    rejected_sha256=snapshot.rejected_sha256,
+                    rows=snapshot.rejected,
+                    approver=by,
+                    reason=reason,
+                    given_at=now,
+                )
+            )
+            record(
+                session,
+                actor=by,
+                action="waive",
+                subject=f"customers {day:%Y-%m-%d}",
+                payload={"rejected": snapshot.rejected_sha256},
+                at=now,
+            )
+        out.print(f"{snapshot.rejected} rejected rows of {day:%Y-%m-%d} are waived by {by}")
+
+
+@mail_app.command("list")
+def mail_list(
+    campaign: CampaignId = None,
+    outcome: Annotated[str | None, typer.Option(help="sent, failed, unknown or in_flight; all when not given.")] = None,
+) -> None:
+    """Every mail with what became of it."""
+    from tasks import records
+    from tasks.settings import Settings
+    from tasks.store import open_store
+
+    with _errors():
+        if outcome not in (None, "sent", "failed", "unknown", "in_flight"):
+            raise typer.BadParameter(f"--outcome {outcome}: sent, failed, unknown or in_flight")
+        with open_store(Settings()).begin() as session:
+            mails = records.mails_of(session, campaign)
+        shown = mails if outcome is None else mails[mails["outcome"] == outcome]
+        table = Table()
+        for column in ("no", "kind", "campaign", "recipient", "role", "seq", "outcome", "code"):
+            table.add_column(column)
+        for row in shown.itertuples():
+            code = "" if row.code is None or row.code != row.code else str(int(row.code))
+            table.add_row(
+                str(row.mail_id),
+                row.kind,
+                row.campaign_id,
+                row.recipient,
+                row.role,
+                str(row.sequence),
+                row.outcome,
+                code,
+            )
+        out.print(table)
+
+
+@mail_app.command("resolve")
+def mail_resolve(
+    number: Annotated[int, typer.Argument(help="The mail's number, from `huifang mail list --outcome unknown`.")],
+    outcome: Annotated[
+        str,
+        typer.Option("--as", help="sent (the recipient has it) or failed (he has not: the next run sends it again)."),
+    ],
+    by: Annotated[str, typer.Option(help="Who found out.")],
+    reason: Annotated[str, typer.Option(help="How.")],
+) -> None:
+    """Say what became of an unknown mail; nothing unknown is ever sent again by itself."""
+    from models.tables import Mail
+    from tasks import outbox, records
+    from tasks.settings import Settings
+    from tasks.store import open_store, record
+
+    with _errors():
+        if outcome not in ("sent", "failed"):
+            raise typer.BadParameter(f"--as {outcome}: sent or failed")
+        store, now = open_store(Settings()), datetime.now(UTC)
+        with store.exclusive("outbox"), store.begin() as session:
+            mails = records.mails_of(session)
+            state = dict(zip(mails["mail_id"], mails["outcome"], strict=True)).get(number)
+            if state not in ("unknown", "in_flight"):
+                raise typer.BadParameter(
+                    f"mail {number}: is {state or 'not there'}, only an unknown one can be resolved"
+                )
+            mail = session.get_one(Mail, number)
+            outbox.settle(session, mail, outcome=outcome, by=by, reason=reason, now=now)
+            record(
+                session,
+                actor=by,
+                action=f"mail {outcome}",
+                subject=f"mail {number}",
+                payload={"reason": reason},
+                at=now,
+            )
+        out.print(f"mail {number} is booked as {outcome}")
+
+
+@db_app.command("upgrade")
+def db_upgrade() -> None:
+    """Bring the database to this version's tables."""
+    from tasks.settings import Settings
+    from tasks.store import connect_store, upgrade, version_of
+
+    with _errors():
+        engine = connect_store(Settings()).engine
+        before, head = version_of(engine)
+        upgrade(engine)
+        out.print(f"database: {before or 'empty'} → {head}")
+
+
+@db_app.command("version")
+def db_version() -> None:
+    """The database's version and the one this code needs."""
+    from tasks.settings import Settings
+    from tasks.store import connect_store, version_of
+
+    with _errors():
+        present, head = version_of(connect_store(Settings()).engine)
+        out.print(f"database: {present or 'empty'}, needed: {head}")
+        raise typer.Exit(0 if present == head else 1)
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(min=1024, max=65535, help="Port of the dashboard on 127.0.0.1.")] = 4200,
+) -> None:
+    """Start the Prefect server and serve every flow on its schedule, until Ctrl-C."""
+    from tasks.server import client_settings, prefect_server
+    from tasks.settings import Settings
+
+    with _errors():
+        settings = Settings()
+        from tasks.store import open_store
+
+        open_store(settings)
+        with prefect_server(
+            settings.home.resolve(),
+            environ=os.environ,
+            log=settings.home.resolve() / "log" / "prefect-server.log",
+            port=port,
+        ) as api_url:
+            os.environ.update(client_settings(api_url, settings.home.resolve()))
+            address = settings.home.resolve() / "prefect-api"
+            address.write_text(api_url, encoding="ascii")
+            try:
+                _serve_flows(settings, api_url)
+            finally:
+                address.unlink(missing_ok=True)
+
+
+def _serve_flows(settings: Any, api_url: str) -> None:
+    from flows.schedule import deployments
+    from prefect import serve as serve_deployments
+
+    from tasks import postoffice
+
+    with postoffice.outgoing(settings) as smtp_url:
+        os.environ["HUIFANG_SMTP_URL"] = smtp_url
+        out.print(f"dashboard: {api_url.removesuffix('/api')}   mail: {smtp_url}   home: {settings.home.resolve()}")
+        serve_deployments(*deployments(), limit=2, print_starting_message=True)
+
+
+def _run(name: str, start: Callable[[], dict[str, int]]) -> None:
+    from tasks.settings import Settings
+
+    with _errors(), _prefect(Settings()):
+        counts = start()
+        table = Table(title=name)
+        for column in counts:
+            table.add_column(column, justify="right")
+        table.add_row(*(str(n) for n in counts.values()))
+        out.print(table)
+        found = {key: counts[key] for key in LOOK_AT if counts.get(key)}
+    if found:
+        err.print("look at: " + ", ".join(f"{n} {key}" for key, n in found.items()))
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _prefect(settings: Any) -> Iterator[None]:
+    """A Prefect server for a flow: the one named by PREFECT_API_URL, the one `huifang serve` runs, or one of its own for the time."""
+    home = settings.home.resolve()
+    from tasks.server import client_settings, is_alive, prefect_server
+
+    address = home / "prefect-api"
+    given = os.environ.get("PREFECT_API_URL") or (
+        address.read_text(encoding="ascii").strip() if address.is_file() else ""
+    )
+    if given and is_alive(given):
+        os.environ.update(client_settings(given, home))
+        from tasks.server import client_context
+
+        with client_context(given, home):
+            yield
+        return
+    with prefect_server(home, environ=os.environ, log=home / "log" / "prefect-server.log") as api_url:
+        os.environ.update(client_settings(api_url, home))
+        from tasks.server import client_context
+
+        with client_context(api_url, home):
+            yield
+
+
+def _status(settings: Any, store: Any, as_of: date) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from flows.report import standing_of
+    from models.standing import mail_counts, message_counts
+    from tasks import records
+
+    with store.begin() as session:
+        standings = [standing_of(settings, session, name, as_of) for name in records.drawn_campaigns(session)]
+        pulls = records.pulls(session)
+        mails = mail_counts(records.mails_of(session))
+        messages = message_counts(records.verdicts_of(session), records.sightings(session))
+    campaigns = []
+    for standing in standings:
+        plain = {key: value for key, value in asdict(standing).items() if key != "branches"} | {
+            "as_of": standing.as_of.isoformat()
+        }
+        plain["branches"] = standing.branches.to_dict("records")
+        plain["balances"] = [{**asdict(balance), "holds": balance.holds} for balance in standing.balances()]
+        campaigns.append(plain)
+    return {"campaigns": campaigns, "pulls": pulls, "mails": mails, "messages": messages}
+
+
+def _guard_demo(settings: Any, inbox: Path | None) -> None:
+    """Real extracts do not go where a demo lives: the next demo would wipe them."""
+    home = settings.home.resolve()
+    folder = inbox or settings.inbox
+    if folder is not None and (home / "DEMO").exists() and home not in Path(folder).resolve().parents:
+        err.print(
+            f"{home} holds a demo, which the next `huifang demo` wipes: choose another place for real extracts, "
+            "HUIFANG_HOME=var/real huifang run pull …"
+        )
+        raise typer.Exit(2)
+
+
+def _day(value: datetime | None) -> date | None:
+    return value.date() if value else None
+
+
+def _time(value: datetime | None) -> datetime | None:
+    from models.calendar import SHANGHAI
+
+    return value if value is None or value.tzinfo else value.replace(tzinfo=SHANGHAI)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Say what is wrong in one message and leave with 2; only what nobody foresaw shows a traceback."""
+    from pydantic import ValidationError
+
+    try:
+        yield
+    except CallbackError as error:
+        err.print(f"[bold red]error[/] {type(error).__name__}:", end=" ")
+        err.print(str(error), markup=False, highlight=False)
+        raise typer.Exit(2) from None
+    except ValidationError as error:
+        lines = [f"HUIFANG_{'.'.join(str(part) for part in e['loc']).upper()}: {e['msg']}" for e in error.errors()]
+        err.print("settings: " + "; ".join(lines), markup=False)
+        raise typer.Exit(2) from None
+
+
+def main() -> None:
+    """The entry point of `huifang`."""
+    sys.exit(app())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,394 @@
+"""Collect: fetch what came back, judge whose it is and what counts, keep the evidence, answer with a receipt."""
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+from prefect import flow, get_run_logger, task
+
+from models import findings, returns, roster, sheets
+from models.calendar import SHANGHAI, Calendar
+from models.programme import Programme
+from models.tables import Campaign, Message, ProgrammeYear, Verdict
+from tasks import board, lake, mail, mailbox, outbox, postoffice, records, vault
+from tasks.settings import Settings, read_calendar
+from tasks.store import Store, open_store, record
+
+SHOWN_PROBLEMS = 40
+"""Rows a receipt lists; the rest is counted."""
+
+fetch = task(name="fetch message", retries=2, retry_delay_seconds=[2, 10])(mailbox.spool)
+
+
+@flow(name="collect", flow_run_name="{as_of} · collect")
+def collect_returns(as_of: date | None = None, now: datetime | None = None) -> dict[str, int]:
+    """Messages by verdict, rows accepted and sent back, findings, receipts by outcome."""
+    log, settings = get_run_logger(), Settings()
+    now = now or board.run_clock()
+    as_of = as_of or now.astimezone(SHANGHAI).date()
+    store = open_store(settings)
+    with store.exclusive("collect"):
+        seen = fetch_all(settings, store, now=now)
+        totals: Counter[str] = Counter(
+            dict.fromkeys(
+                (
+                    *(["accepted", "partly", "rejected", "quarantined", "notice", "held", "duplicate"]),
+                    "rows_accepted",
+                    "rows_rejected",
+                    "findings",
+                ),
+                0,
+            )
+        )
+        totals["seen"], totals["duplicate"] = seen
+        with store.begin() as session:
+            waiting = records.unjudged(session)
+        if waiting:
+            with board.progress("collect") as advance:
+                for place, counts in enumerate(judge_all(settings, store, waiting, as_of=as_of, now=now), start=1):
+                    totals.update(counts)
+                    advance(place / len(waiting))
+        move_all(settings, store)
+        with store.exclusive("outbox"), postoffice.outgoing(settings) as url, mail.open_post(settings, url) as post:
+            with store.begin() as session:
+                lost = outbox.book_lost(session, now)
+                owed = records.receipts_owed(session)
+            for key in lost:
+                log.warning("%s: the last run ended between claim and outcome; booked as unknown, not sent again", key)
+            sent = outbox.deliver(
+                "receipt",
+                build_receipts(settings, store, owed, as_of=as_of, now=now),
+                post,
+                store.begin,
+                folder=settings.outbox,
+                home=settings.home.resolve(),
+                from_address=settings.mail_from,
+                now=now,
+                run=f"collect {now.isoformat()}",
+            )
+    totals.update({"receipts_sent": sent["sent"], "failed": sent["failed"], "unknown": sent["unknown"] + len(lost)})
+    board.publish_counts("collect", "collect", [dict(totals)])
+    log.info("%s", dict(totals))
+    return dict(totals)
+
+
+def fetch_all(settings: Settings, store: Store, *, now: datetime) -> tuple[int, int]:
+    """Spool and book everything in the mailbox: new sightings, and those whose bytes were known."""
+    box = mailbox.open_mailbox(settings)
+    seen = again = 0
+    try:
+        for letter in box.letters():
+            spooled = fetch(box, letter, settings.spool)
+            with store.begin() as session:
+                _, is_new, is_fresh_sighting = records.add_sighting(
+                    session,
+                    sha256=spooled.sha256,
+                    path=str(spooled.path.relative_to(settings.home.resolve())),
+                    size_bytes=spooled.size_bytes,
+                    source=letter.source,
+                    folder=letter.folder,
+                    uid_validity=letter.uid_validity,
+                    uid=letter.uid,
+                    now=now,
+                )
+            seen += is_fresh_sighting
+            again += is_fresh_sighting and not is_new
+    finally:
+        box.close()
+    return seen, again
+
+
+def judge_all(
+    settings: Settings, store: Store, waiting: list[Message], *, as_of: date, now: datetime
+) -> Iterator[dict[str, int]]:
+    """Each waiting message judged and booked in one transaction of its own: verdict and row counts."""
+    log, calendar = get_run_logger(), read_calendar(settings)
+    with store.begin() as session:
+        contacts = records.snapshot_of(session, "roster", as_of)
+    valid = roster.valid_on(lake.read_roster(settings, contacts.path), as_of)
+    calls, cases = expected_rows(settings, store, calendar, as_of=as_of)
+    keys, passwords = vault.row_keys(settings), vault.branch_passwords(settings)
+    by_address = {
+        str(row.email).casefold(): [passwords[str(row.branch_no)]]
+        for row in valid.itertuples()
+        if str(row.branch_no) in passwords
+    }
+    paths = [settings.home.resolve() / message.path for message in waiting]
+    for message, opened in zip(waiting, mailbox.open_messages(paths, by_address, settings), strict=True):
+        sender = returns.judge_sender(opened, valid, settings.mail_from)
+        if sender.branch_no is None:
+            with store.begin() as session:
+                session.add(_verdict(message, sender.verdict, sender.reason, now=now))
+                record(
+                    session,
+                    actor="flow:collect",
+                    action=sender.verdict,
+                    subject=message.sha256,
+                    payload={"reason": sender.reason},
+                    at=now,
+                )
+            log.warning("message %s: %s, %s", message.sha256[:12], sender.verdict, sender.reason)
+            yield {sender.verdict: 1}
+            continue
+        yield book_return(settings, store, message, opened, sender.branch_no, calls, cases, keys, as_of=as_of, now=now)
+
+
+def expected_rows(
+    settings: Settings, store: Store, calendar: Calendar, *, as_of: date
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The calls and cases returns may answer, with the names and phones as their sheets show them."""
+    with store.begin() as session:
+        calls, cases = records.calls_expected(session), records.cases_expected(session)
+        years = {
+            i: session.get_one(ProgrammeYear, i) for i in {*calls["programme_year_id"], *cases["programme_year_id"]}
+        }
+        paths = {i: records.snapshot_by_id(session, year.snapshots["customers"]).path for i, year in years.items()}
+        staff_snapshot = records.optional_snapshot(session, "staff", as_of)
+    staff = lake.names_of(settings, staff_snapshot.path, "staff_id", "staff_name") if staff_snapshot else {}
+    rules = {i: Programme.model_validate_json(year.plan) for i, year in years.items()}
+    shown = {}
+    for i, path in paths.items():
+        ids = pd.concat([frame.loc[frame["programme_year_id"] == i, "customer_id"] for frame in (calls, cases)])
+        shown[i] = lake.customers_of(settings, path, ids)
+    for rows in (calls, cases):
+        pairs = list(zip(rows["programme_year_id"], rows["customer_id"], strict=True))
+        rows["customer_name"] = pd.Series(
+            [sheets.mask_name(shown[y].at[c, "customer_name"]) for y, c in pairs], dtype="str", index=rows.index
+        )
+        rows["phone"] = pd.Series([shown[y].at[c, "phone"] or "" for y, c in pairs], dtype="str", index=rows.index)
+    calls["attempts_required"] = pd.Series(
+        [rules[y].attempts.count for y in calls["programme_year_id"]], dtype="int64", index=calls.index
+    )
+    calls["developer_name"] = pd.Series(
+        [staff.get(d, d) for d in calls["developer_id"]], dtype="str", index=calls.index
+    )
+    due = [
+        findings.self_check_due(sent, calendar, rules[y].self_check.workdays, rules[y].closing_hour)
+        if not pd.isna(sent)
+        else opened + timedelta(days=rules[y].self_check.workdays)
+        for y, sent, opened in zip(cases["programme_year_id"], cases["delivered_at"], cases["opened_on"], strict=True)
+    ]
+    cases["due_on"] = pd.Series(due, dtype="object", index=cases.index)
+    return calls, cases
+
+
+def book_return(
+    settings: Settings,
+    store: Store,
+    message: Message,
+    opened: returns.Opened,
+    branch_no: str,
+    calls: pd.DataFrame,
+    cases: pd.DataFrame,
+    keys: list[sheets.RowKey],
+    *,
+    as_of: date,
+    now: datetime,
+) -> dict[str, int]:
+    """One believed message: its rows, findings, evidence and verdict, all or nothing."""
+    called = returns.judge_callback_rows(
+        opened, calls, keys, branch_no=branch_no, as_of=as_of, language=settings.language
+    )
+    checked = returns.judge_self_check_rows(
+        opened, cases, keys, branch_no=branch_no, as_of=as_of, language=settings.language
+    )
+    matched = returns.match_files(opened, keys)
+    verdict, reason = returns.message_verdict([called, checked], files_matched=len(matched))
+    kept = [
+        (file, *vault.keep_evidence(settings, Path(file.path)), matched.get(file.part, ("", None)))
+        for file in opened.files
+        if not file.is_workbook
+    ]
+    with store.begin() as session:
+        added = records.add_return_rows(session, message.id, called.accepted, booked_on=as_of)
+        new_checks = records.add_self_checks(session, message.id, checked.accepted, booked_on=as_of)
+        records.add_problems(session, message.id, called.problems)
+        records.add_problems(session, message.id, checked.problems)
+        found = records.open_findings(session, added, found_on=as_of)
+        new_evidence = 0
+        for file, sha256, path, (kind, item) in kept:
+            new_evidence += records.add_evidence(
+                session,
+                message_id=message.id,
+                part=file.part,
+                sha256=sha256,
+                size_bytes=file.size_bytes,
+                media_type=file.media_type,
+                item_kind=kind,
+                item_id=item,
+                path=path,
+            )
+        accepted = len(called.accepted) + len(checked.accepted)
+        rejected = called.rows_rejected + checked.rows_rejected
+        if accepted and not rejected and not added and not new_checks and not new_evidence:
+            verdict, reason = "duplicate", "nothing_new"
+        late = bool(called.accepted["is_late"].any() or checked.accepted["is_late"].any())
+        session.add(
+            _verdict(
+                message,
+                verdict,
+                reason,
+                branch_no=branch_no,
+                campaign_id=_campaign_of(session, called, checked, calls, cases, branch_no),
+                accepted=accepted,
+                rejected=rejected,
+                is_late=late,
+                now=now,
+            )
+        )
+        record(
+            session,
+            actor="flow:collect",
+            action=verdict,
+            subject=message.sha256,
+            payload={"branch": branch_no, "accepted": accepted, "rejected": rejected},
+            at=now,
+        )
+    get_run_logger().info(
+        "message %s of branch %s: %s, %s rows accepted, %s sent back",
+        message.sha256[:12],
+        branch_no,
+        verdict,
+        accepted,
+        rejected,
+    )
+    return {verdict: 1, "rows_accepted": accepted, "rows_rejected": rejected, "findings": found}
+
+
+def _campaign_of(session, called, checked, calls: pd.DataFrame, cases: pd.DataFrame, branch_no: str) -> str | None:  # type: ignore[no-untyped-def]
+    """The campaign most rows of a message belong to, or else the last one whose list the branch was sent."""
+    named = [
+        *calls.loc[
+            calls["assignment_id"].isin(
+                {*called.accepted["assignment_id"], *called.problems["assignment_id"].dropna()}
+            ),
+            "campaign_id",
+        ],
+        *cases.loc[
+            cases["case_id"].isin({*checked.accepted["case_id"], *checked.problems["case_id"].dropna()}), "campaign_id"
+        ],
+    ]
+    if named:
+        return Counter(named).most_common(1)[0][0]
+    mails = records.mails_of(session)
+    mine = mails.loc[(mails["recipient"] == branch_no) & (mails["kind"] == "assignment"), "campaign_id"]
+    return str(mine.iloc[-1]) if len(mine) else None
+
+
+def _verdict(
+    message: Message,
+    verdict: str,
+    reason: str,
+    *,
+    now: datetime,
+    branch_no: str = "",
+    campaign_id: str | None = None,
+    accepted: int = 0,
+    rejected: int = 0,
+    is_late: bool = False,
+) -> Verdict:
+    return Verdict(
+        message_id=message.id,
+        version=1,
+        verdict=verdict,
+        reason=reason,
+        branch_no=branch_no,
+        campaign_id=campaign_id,
+        rows_accepted=accepted,
+        rows_rejected=rejected,
+        is_late=is_late,
+        decided_by="flow:collect",
+        decided_at=now,
+    )
+
+
+FOLDERS: dict[str, mailbox.Destination] = {"rejected": "Rejected", "quarantined": "Quarantine"}
+
+
+def move_all(settings: Settings, store: Store) -> None:
+    """Every judged message leaves the inbox for the folder of its verdict; one still there after a crash goes now."""
+    with store.begin() as session:
+        judged = {
+            (r.source, r.folder, r.uid_validity, r.uid): r.verdict
+            for r in records.sightings_to_move(session).itertuples()
+            if r.verdict != "held"
+        }
+    box = mailbox.open_mailbox(settings)
+    try:
+        for letter in list(box.letters()):
+            verdict = judged.get((letter.source, letter.folder, letter.uid_validity, letter.uid))
+            if verdict is not None:
+                box.move(letter, FOLDERS.get(str(verdict), "Processed"))
+    finally:
+        box.close()
+
+
+def build_receipts(
+    settings: Settings, store: Store, owed: pd.DataFrame, *, as_of: date, now: datetime
+) -> Iterator[outbox.Piece]:
+    """One receipt per judged return, to the registered address only."""
+    if owed.empty:
+        return
+    log = get_run_logger()
+    with store.begin() as session:
+        valid = roster.valid_on(lake.read_roster(settings, records.snapshot_of(session, "roster", as_of).path), as_of)
+        branches = lake.names_of(
+            settings, records.snapshot_of(session, "branches", as_of).path, "branch_no", "branch_name"
+        )
+        refused = records.refused_addresses(session)
+    titles = {c.key: c.label.text(settings.language) for sheet in sheets.SHEETS.values() for c in sheet.columns}
+    for judged in owed.itertuples():
+        with store.begin() as session:
+            campaign = session.get_one(Campaign, judged.campaign_id)
+            year = session.get_one(ProgrammeYear, campaign.programme_year_id)
+            problems = records.problems_of(session, int(judged.message_id))
+            message = session.get_one(Message, int(judged.message_id))
+            due_on = records.due_of(session, campaign.id, str(judged.branch_no))
+            kind = records.returned_kind(session, int(judged.message_id))
+            role = f"message-{judged.message_id}"
+            sequence = outbox.next_sequence(session, "receipt", campaign.id, str(judged.branch_no), role)
+        rules = Programme.model_validate_json(year.plan)
+        to = roster.recipient(
+            valid, str(judged.branch_no), rules.list_to if judged.branch_no != roster.HQ else "hq_service"
+        )
+        if to is None or to.email in refused:
+            log.warning(
+                "message %s: no receipt, the roster has no usable %s for %s",
+                message.sha256[:12],
+                rules.list_to,
+                judged.branch_no,
+            )
+            continue
+        listed = [
+            {
+                "sheet": row.sheet,
+                "row": int(row.row),
+                "column": titles.get(row.column_name, row.column_name),
+                "code": row.code,
+                "advice": returns.problem_message(row.code, settings.language),
+            }
+            for row in problems.head(SHOWN_PROBLEMS).itertuples()
+        ]
+        words = mail.render(
+            "receipt",
+            settings.language,
+            branch_name=branches.get(str(judged.branch_no), str(judged.branch_no)),
+            title=rules.title.model_dump()[settings.language],
+            period=campaign.period,
+            sheet=kind,
+            received_at=message.first_seen_at,
+            reference=message.sha256[:8],
+            accepted=int(judged.rows_accepted),
+            rejected=int(judged.rows_rejected),
+            problems=listed,
+            problems_left_off=max(0, len(problems) - SHOWN_PROBLEMS),
+            is_late=bool(judged.is_late),
+            due_on=due_on,
+            return_address=settings.mail_from,
+            sender_name=settings.mail_name,
+        )
+        yield outbox.write(
+            settings, "receipt", campaign.id, str(judged.branch_no), role, sequence, to.email, words, now=now
+        )

@@ -1,0 +1,201 @@
+"""Dispatch: each branch gets its callback list by mail, locked with its own password; what stands in a mail is not mailed again."""
+
+from collections.abc import Iterator
+from datetime import date, datetime
+
+import pandas as pd
+from prefect import flow, get_run_logger
+from sqlalchemy.orm import Session
+
+from models import roster, sheets
+from models.calendar import SHANGHAI
+from models.programme import Programme
+from models.tables import Campaign, ProgrammeYear
+from tasks import board, lake, mail, outbox, postoffice, records, vault
+from tasks.settings import Settings
+from tasks.store import Store, open_store, record
+
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+
+@flow(name="dispatch", flow_run_name="{campaign} · dispatch")
+def dispatch_lists(
+    campaign: str | None = None, as_of: date | None = None, now: datetime | None = None
+) -> dict[str, int]:
+    """Mails by outcome, calls carried and gaps in the roster; every drawn campaign when none is named."""
+    log, settings = get_run_logger(), Settings()
+    now = now or board.run_clock()
+    as_of = as_of or now.astimezone(SHANGHAI).date()
+    store = open_store(settings)
+    with store.begin() as session:
+        names = [campaign] if campaign else records.drawn_campaigns(session)
+        found = [records.campaign_of(session, name)[:2] for name in names]
+    totals = {"claimed": 0, "sent": 0, "failed": 0, "unknown": 0, "calls": 0, "gaps": 0}
+    with store.exclusive("outbox"), postoffice.outgoing(settings) as url, mail.open_post(settings, url) as post:
+        with store.begin() as session:
+            lost = outbox.book_lost(session, now)
+        for key in lost:
+            log.warning("%s: the last run ended between claim and outcome; booked as unknown, not sent again", key)
+        totals["unknown"] += len(lost)
+        rows = []
+        for issued, year in found:
+            with store.begin() as session:
+                ready, gaps = plan_lists(session, settings, issued, as_of)
+            for branch_no, reason in gaps:
+                log.warning("%s: branch %s gets no mail: %s", issued.id, branch_no, reason)
+            with board.progress(f"dispatch {issued.id}") as advance:
+                pieces = build_lists(
+                    settings, store, issued, Programme.model_validate_json(year.plan), ready, as_of=as_of, now=now
+                )
+                counts = outbox.deliver(
+                    "assignment",
+                    counted(pieces, len(ready), advance),
+                    post,
+                    store.begin,
+                    folder=settings.outbox,
+                    home=settings.home.resolve(),
+                    from_address=settings.mail_from,
+                    now=now,
+                    run=f"dispatch {issued.id} {now.isoformat()}",
+                )
+            counts |= {"calls": sum(len(calls) for _, calls in ready), "gaps": len(gaps)}
+            if counts["claimed"]:
+                with store.begin() as session:
+                    record(
+                        session,
+                        actor=settings.actor or "flow:dispatch",
+                        action="dispatch",
+                        subject=issued.id,
+                        payload=counts,
+                        at=now,
+                    )
+            else:
+                log.warning("%s: every list is mailed already or waits for the roster; nothing was sent", issued.id)
+            rows.append({"campaign": issued.id, **counts})
+            for name, n in counts.items():
+                totals[name] += n
+    board.publish_counts("dispatch", "dispatch", rows)
+    log.info("%s", totals)
+    return totals
+
+
+def plan_lists(
+    session: Session, settings: Settings, issued: Campaign, as_of: date
+) -> tuple[list[tuple[roster.Recipient, pd.DataFrame]], list[tuple[str, str]]]:
+    """Each branch's recipient with the calls to mail, and the branches that cannot be written to with the reason."""
+    calls = records.calls_to_mail(session, issued.id)
+    if calls.empty:
+        return [], []
+    valid = lake.read_roster(settings, records.snapshot_of(session, "roster", as_of).path)
+    valid, refused = roster.valid_on(valid, as_of), records.refused_addresses(session)
+    year = session.get_one(ProgrammeYear, issued.programme_year_id)
+    role = Programme.model_validate_json(year.plan).list_to
+    ready, gaps = [], []
+    for branch_no, mine in calls.groupby("branch_no", sort=True):
+        to = roster.recipient(valid, str(branch_no), role)
+        if to is None:
+            gaps.append(
+                (str(branch_no), f"the roster has no single {role} on {as_of}; name one and pull the roster again")
+            )
+        elif to.email in refused:
+            gaps.append(
+                (str(branch_no), f"the mail server refused the address of the {role} for good; correct the roster")
+            )
+        else:
+            ready.append((to, mine))
+    return ready, gaps
+
+
+def build_lists(
+    settings: Settings,
+    store: Store,
+    issued: Campaign,
+    rules: Programme,
+    ready: list[tuple[roster.Recipient, pd.DataFrame]],
+    *,
+    as_of: date,
+    now: datetime,
+) -> Iterator[outbox.Piece]:
+    """One locked callback sheet in one mail per branch."""
+    if not ready:
+        return
+    with store.begin() as session:
+        year = session.get_one(ProgrammeYear, issued.programme_year_id)
+        customers = lake.customers_of(
+            settings,
+            records.snapshot_by_id(session, year.snapshots["customers"]).path,
+            pd.concat([calls["customer_id"] for _, calls in ready]),
+        )
+        branches = lake.names_of(
+            settings, records.snapshot_of(session, "branches", as_of).path, "branch_no", "branch_name"
+        )
+        staff_snapshot = records.optional_snapshot(session, "staff", as_of)
+    staff = lake.names_of(settings, staff_snapshot.path, "staff_id", "staff_name") if staff_snapshot else {}
+    key, title = vault.row_keys(settings)[0], rules.title.model_dump()[settings.language]
+    for to, calls in ready:
+        known = customers.loc[calls["customer_id"]]
+        rows = pd.DataFrame(
+            {
+                "row_code": [sheets.row_code("assignment", int(i), key) for i in calls["assignment_id"]],
+                "customer_name": [sheets.mask_name(name) for name in known["customer_name"]],
+                "phone": known["phone"].fillna("").astype(str).to_list(),
+                "form": calls["form"].to_list(),
+                "developer": [staff.get(developer, developer) for developer in calls["developer_id"]],
+                "due_on": calls["due_on"].to_list(),
+            }
+        )
+        content = sheets.write_sheet(
+            "callback",
+            rows,
+            campaign=issued.id,
+            title=title,
+            branch_no=to.branch_no,
+            branch_name=branches.get(to.branch_no, to.branch_no),
+            language=settings.language,
+            issued_on=as_of,
+        )
+        with store.begin() as session:
+            sequence = outbox.next_sequence(session, "assignment", issued.id, to.branch_no, to.role)
+            supplement = records.lists_sent(session, issued.id, to.branch_no)
+        name = (
+            f"{sheets.SHEETS['callback'].name.text(settings.language)}_{issued.period}_{to.branch_no}"
+            + (f"_{supplement}" if supplement else "")
+            + ".xlsx"
+        )
+        words = mail.render(
+            "assignment",
+            settings.language,
+            branch_name=branches.get(to.branch_no, to.branch_no),
+            title=title,
+            period=issued.period,
+            rows=len(rows),
+            due_on=max(calls["due_on"]),
+            supplement=supplement,
+            attachment_name=name,
+            key_place=settings.key_words,
+            return_address=settings.mail_from,
+            sender_name=settings.mail_name,
+        )
+        locked = mail.Attachment(
+            name, vault.lock_workbook(content, vault.branch_password(settings, to.branch_no)), XLSX
+        )
+        yield outbox.write(
+            settings,
+            "assignment",
+            issued.id,
+            to.branch_no,
+            to.role,
+            sequence,
+            to.email,
+            words,
+            now=now,
+            attachments=(locked,),
+            items=tuple(("assignment", int(i)) for i in calls["assignment_id"]),
+        )
+
+
+def counted(pieces: Iterator[outbox.Piece], total: int, advance: board.Advance) -> Iterator[outbox.Piece]:
+    """The pieces, each reported as progress when it is taken."""
+    for place, piece in enumerate(pieces, start=1):
+        yield piece
+        advance(place / total)

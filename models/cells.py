@@ -1,0 +1,109 @@
+"""What people write into a cell: choices, dates, times, counts and names, in the forms branches really use.
+
+Knows no sheet and judges nothing: a text is understood or it is None.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from datetime import date, time, timedelta
+
+from models.outcomes import Choice
+
+
+def plain(text: str | None) -> str:
+    """A text as it is compared: NFKC, case folded, without blanks, dots and quotes.
+
+    >>> plain("　成功 · 无异常 ") == plain("成功•无异常")
+    True
+    """
+    return re.sub(r"[\s·•・‧∙'\"“”‘’*＊]", "", unicodedata.normalize("NFKC", text or "")).casefold()
+
+
+def mask_name(name: str) -> str:
+    """A name of which the first character of each word stays and every other becomes a star.
+
+    >>> mask_name("张三"), mask_name("欧阳娜娜"), mask_name("John Smith"), mask_name("张")
+    ('张*', '欧***', 'J*** S****', '张*')
+    """
+    return re.sub(r"([^\s·]+)", lambda word: word[0][0] + "*" * max(1, len(word[0]) - 1), name.strip())
+
+
+def choice_words(choices: Mapping[str, Choice]) -> dict[str, str]:
+    """Code by every word that means it, as `plain` text: labels, the code, each part of a label with slashes."""
+    return {
+        plain(word): choice.code
+        for choice in choices.values()
+        for label in choice.label
+        for word in (label, *label.split("/"), choice.code)
+    }
+
+
+def read_choice(words: Mapping[str, str], text: str) -> tuple[str, str] | None:
+    """The code of an answer and what was written behind it; None when it is none of the words of `choice_words`.
+
+    >>> from models.outcomes import OUTCOMES
+    >>> words = choice_words(OUTCOMES)
+    >>> read_choice(words, "关机"), read_choice(words, "成功·有意见建议（佣金高）")
+    (('no_answer', ''), ('done_opinion', '佣金高'))
+    """
+    code = words.get(plain(text))
+    if code is not None:
+        return code, ""
+    text = unicodedata.normalize("NFKC", text.strip())
+    parts = re.match(r"(.+?)\s*[(（:：,，;；、。\n]\s*(.*?)\s*[)）]?\s*$", text, re.DOTALL)
+    code = words.get(plain(parts[1])) if parts else None
+    return (code, parts[2]) if parts and code is not None else None
+
+
+def read_day(text: str) -> date | None:
+    """A date as branches write it, or None.
+
+    >>> [str(read_day(t)) for t in ("2027.1.5", "2026年3月5日", "46086", "20260305", "2026-03-05 00:00:00", "3/5")]
+    ['2027-01-05', '2026-03-05', '2026-03-05', '2026-03-05', '2026-03-05', 'None']
+    """
+    text = unicodedata.normalize("NFKC", text).strip().lstrip("'")
+    if re.fullmatch(r"[3-7]\d{4}(\.\d+)?", text):
+        return date(1899, 12, 30) + timedelta(days=int(float(text)))
+    parts = re.fullmatch(r"(\d{4})(\d{2})(\d{2})", text) or re.match(
+        r"(\d{4})\s*[-./年。‐–—]\s*(\d{1,2})\s*[-./月。‐–—]\s*(\d{1,2})\s*日?(?=$|[\sT])", text
+    )
+    try:
+        return date(*map(int, parts.groups())) if parts else None
+    except ValueError:
+        return None
+
+
+def read_time(text: str) -> str | None:
+    """A time of day as HH:MM, or None.
+
+    >>> [read_time(t) for t in ("14：30", "9点5分", "下午2:30", "0.604166666", "2:30 PM", "14:30:00", "25:00")]
+    ['14:30', '09:05', '14:30', '14:30', '14:30', '14:30', None]
+    """
+    text = unicodedata.normalize("NFKC", text).strip().lstrip("'").upper()
+    if re.fullmatch(r"0?\.\d+", text):
+        minutes = round(float(text) * 24 * 60) % (24 * 60)
+        return f"{minutes // 60:02d}:{minutes % 60:02d}"
+    text = re.sub(r"^\d{4}-\d{1,2}-\d{1,2}[T ]", "", text)
+    text = re.sub(r"(点|时)半", ":30", text)
+    parts = re.fullmatch(
+        r"(上午|下午|晚上|AM|PM)?\s*(\d{1,2})\s*[:.点时]\s*(\d{1,2})?\s*分?(?::\d{1,2}(?:\.\d+)?)?\s*(AM|PM)?", text
+    )
+    if not parts:
+        return None
+    hour, minute = int(parts[2]), int(parts[3] or 0)
+    half = parts[1] or parts[4] or ""
+    if half in ("下午", "晚上", "PM") and hour < 12:
+        hour += 12
+    try:
+        return time(hour, minute).strftime("%H:%M")
+    except ValueError:
+        return None
+
+
+def read_count(text: str) -> int | None:
+    """A small positive whole number such as 3, 3.0 or 3次, or None."""
+    parts = re.fullmatch(r"(\d{1,3})(?:\.0*)?\s*次?", unicodedata.normalize("NFKC", text).strip().lstrip("'"))
+    return int(parts[1]) if parts and int(parts[1]) > 0 else None

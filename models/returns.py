@@ -1,0 +1,690 @@
+"""What is believed of a return: whose it is, which rows count, and what is wrong with the others.
+
+Judges what the sandbox read out of one message. Knows no mailbox, file, password or table of the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Literal
+
+import pandas as pd
+import pandera.pandas as pa
+
+from models import CallbackError
+from models.cells import read_choice, read_count, read_day, read_time
+from models.outcomes import LEGAL_CONTENTS, Label, Language, settle
+from models.row_code import ItemKind, RowKey, find_code
+from models.sheets import CALLBACK, SELF_CHECK, Column, FoundRow, Sheet, find_rows
+
+Verdict = Literal["accepted", "partly", "rejected"]
+
+
+class OpenedError(CallbackError):
+    """The sandbox reported something that is no opened message."""
+
+
+# ---- what the sandbox found ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Table:
+    """One worksheet as text, row by row from A1."""
+
+    name: str
+    rows: Sequence[Sequence[str | None]]
+    formulas: AbstractSet[tuple[int, int]] = frozenset()
+    """(row, column) of every cell with a formula, both from 1."""
+
+
+@dataclass(frozen=True)
+class Workbook:
+    """One workbook of a message; with an error it has no sheets."""
+
+    name: str
+    sheets: Sequence[Table] = ()
+    was_encrypted: bool = False
+    depth: int = 0
+    """0 in the message itself, 1 and more in messages it carries."""
+    error: str = ""
+    """'' | wrong_password | too_large | unreadable | unsupported"""
+
+
+@dataclass(frozen=True)
+class File:
+    """One part that is no text, kept as bytes; zip members count as parts."""
+
+    part: int
+    name: str
+    media_type: str
+    size_bytes: int
+    sha256: str
+    path: str
+    is_workbook: bool = False
+    depth: int = 0
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One message taken apart."""
+
+    sha256: str = ""
+    from_headers: int = 0
+    from_addresses: Sequence[str] = ()
+    from_defects: Sequence[str] = ()
+    message_id: str = ""
+    subject: str = field(default="", repr=False)
+    auto_submitted: str = ""
+    precedence: str = ""
+    is_list: bool = False
+    is_report: bool = False
+    """multipart/report: a delivery notice."""
+    is_null_return_path: bool = False
+    defects: Sequence[str] = ()
+    """Parser defects of the message's structure and bodies."""
+    workbooks: Sequence[Workbook] = ()
+    files: Sequence[File] = ()
+    error: str = ""
+    """'' or why nothing could be read: unreadable | too_large | timeout"""
+
+    @classmethod
+    def from_report(cls, report: Mapping[str, Any]) -> Opened:
+        """The message a sandbox report describes."""
+        try:
+            content = dict(report)
+            content["workbooks"] = [
+                Workbook(
+                    **workbook
+                    | {
+                        "sheets": [
+                            Table(
+                                sheet["name"],
+                                sheet["rows"],
+                                frozenset((row, column) for row, column in sheet["formulas"]),
+                            )
+                            for sheet in workbook["sheets"]
+                        ]
+                    }
+                )
+                for workbook in report.get("workbooks", ())
+            ]
+            content["files"] = [File(**part) for part in report.get("files", ())]
+            return cls(**content)
+        except (TypeError, KeyError, ValueError) as error:
+            raise OpenedError(
+                f"the sandbox reported an unknown shape: {error}; the versions of parent and child differ"
+            ) from None
+
+
+# ---- who is believed -------------------------------------------------------------------------------------
+
+ROSTER_ROWS = pa.DataFrameSchema(
+    {"branch_no": pa.Column(str), "role": pa.Column(str), "email": pa.Column(str)}, strict="filter"
+)
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Whose message this is; branch_no is None unless the verdict is ok."""
+
+    branch_no: str | None
+    verdict: Literal["ok", "notice", "quarantined"]
+    reason: str = ""
+    address: str = ""
+
+
+def judge_sender(opened: Opened, roster_rows: pd.DataFrame, own_address: str) -> Sender:
+    """Whose message this is, by its one From address; notices are nobody's, what cannot be believed is quarantined.
+
+    `roster_rows` are the addresses valid on the day: branch_no, role, email.
+    """
+    roster = ROSTER_ROWS.validate(roster_rows)
+    if opened.error:
+        return Sender(None, "quarantined", opened.error)
+    address = opened.from_addresses[0].casefold() if opened.from_addresses else ""
+    local = address.rpartition("@")[0]
+    if opened.is_report or opened.is_null_return_path or local in ("mailer-daemon", "postmaster"):
+        return Sender(None, "notice", "bounce", address)
+    if opened.from_headers != 1:
+        return Sender(None, "quarantined", "no_from" if opened.from_headers == 0 else "several_from_headers")
+    if len(opened.from_addresses) != 1 or not local:
+        return Sender(None, "quarantined", "several_from_addresses" if opened.from_addresses else "no_from")
+    if opened.from_defects:
+        return Sender(None, "quarantined", "from_defect", address)
+    if address == own_address.casefold():
+        return Sender(None, "notice", "own_mail", address)
+    is_automatic = opened.auto_submitted.casefold() not in ("", "no")
+    is_bulk = opened.is_list or opened.precedence.casefold() in ("bulk", "junk", "list", "auto_reply")
+    if is_automatic or is_bulk:
+        # An out-of-office reply carries no workbook; what does may be a return, and a person looks at it.
+        if any(workbook.depth == 0 for workbook in opened.workbooks):
+            return Sender(None, "quarantined", "automatic_with_workbook", address)
+        return Sender(None, "notice", "auto_reply" if is_automatic else "bulk", address)
+    branches = set(roster.loc[roster["email"].str.strip().str.casefold() == address, "branch_no"])
+    if not branches:
+        return Sender(None, "quarantined", "unknown_sender", address)
+    if len(branches) > 1:
+        return Sender(None, "quarantined", "sender_of_several_branches", address)
+    return Sender(branches.pop(), "ok", "", address)
+
+
+# ---- what is wrong with a row ----------------------------------------------------------------------------
+
+PROBLEMS: dict[str, Label] = {
+    "unknown_code": Label(
+        "任务编码有误或不在当前任务中：请从派发的原表复制任务编码",
+        "the row code is not one of ours: copy it from the sheet you were sent",
+    ),
+    "other_branch": Label("此任务不属于贵营业部：请删除该行", "this row belongs to another branch: remove it"),
+    "other_customer": Label(
+        "与任务编码对应的客户不符，可能串行：请按派发的原表核对后重填该行",
+        "is not the customer of this row code: compare with the sheet you were sent and fill the row again",
+    ),
+    "no_identity": Label(
+        "缺少客户姓名和联系电话，无法核对：请保留派发表中的这两列",
+        "name and phone are missing: keep both columns of the sheet you were sent",
+    ),
+    "formula": Label("含公式：请改为直接填写的内容", "holds a formula: write the value itself"),
+    "missing": Label("未填写：请补填", "is empty: fill it in"),
+    "unknown_choice": Label(
+        "不是下拉列表中的内容：请从下拉列表中选择", "is not one of the listed words: choose from the list"
+    ),
+    "not_a_date": Label("不是日期：请按 2026-3-5 的形式填写", "is not a date: write it like 2026-03-05"),
+    "date_in_future": Label("晚于今天：请填写实际日期", "lies in the future: write the actual day"),
+    "date_too_early": Label("早于任务下发日期：请填写实际日期", "lies before the assignment: write the actual day"),
+    "not_a_time": Label("不是时间：请按 14:30 的形式填写", "is not a time: write it like 14:30"),
+    "not_a_count": Label(
+        "不是次数：请填写 1 至 99 的整数", "is not a number of attempts: write a whole number from 1 to 99"
+    ),
+    "recusal": Label(
+        "回访人是该客户的开发人：请由他人重新回访", "the caller is the customer's developer: somebody else must call"
+    ),
+    "violation_missing": Label(
+        "结果为“成功·疑似违规”时必填：请选择疑似违规类型", "is needed for a suspected violation: choose which"
+    ),
+    "violation_unexpected": Label(
+        "仅在结果为“成功·疑似违规”时填写：请改正回访结果或清空该格",
+        "is only for a suspected violation: correct the outcome or empty the cell",
+    ),
+    "remark_missing": Label(
+        "结果为“成功·有意见建议”时必填：请写明客户意见", "is needed for an opinion: write what the customer said"
+    ),
+    "answer_missing": Label(
+        "结果为“成功”时五项内容须全部核实：请补填，或将结果改为“部分完成”",
+        "is needed for a call that is done: fill it in, or change the outcome to Partly done",
+    ),
+    "flagged_but_clear": Label(
+        "为“已核·有异常”，而结果为“成功·无异常”：请改正其中之一",
+        "is Flagged while the outcome is Done · clear: correct one of them",
+    ),
+    "conflicting_rows": Label(
+        "同一任务编码在本次返回中出现多次且内容不同：请只保留正确的一行",
+        "comes twice in this return with different content: keep the right row only",
+    ),
+    "truncated": Label("邮件附件不完整：请重新发送", "the attachment arrived incomplete: send it again"),
+    "wrong_password": Label(
+        "工作簿无法解密：请使用贵营业部的密码，或不加密返回", "cannot be decrypted: use your branch's password or none"
+    ),
+    "too_large": Label(
+        "工作簿过大或异常：请将填好的表复制到新工作簿后返回",
+        "is too large or odd: copy the filled table to a new workbook",
+    ),
+    "unreadable": Label(
+        "工作簿无法读取：请另存为 .xlsx 后重新发送", "cannot be read: save it as .xlsx and send it again"
+    ),
+    "unsupported": Label(
+        "不支持该文件格式：请另存为 .xlsx 后重新发送", "is of a kind we cannot read: save it as .xlsx and send it again"
+    ),
+    "no_rows": Label(
+        "没有找到已填写的任务行：请填写派发的工作簿并作为附件返回",
+        "no filled row was found: fill the workbook and attach it",
+    ),
+}
+"""Every code a row or workbook is sent back with, and what to do about it; the codes never change their meaning."""
+
+TRUNCATED = frozenset(
+    f"{defect}Defect"
+    for defect in (
+        "CloseBoundaryNotFound",
+        "StartBoundaryNotFound",
+        "InvalidBase64Padding",
+        "InvalidBase64Characters",
+        "InvalidBase64Length",
+    )
+)
+
+
+def problem_message(code: str, language: Language, *, sheet: str = "", row: int = 0, column_name: str = "") -> str:
+    """One sentence that names the place and what to write; never a value.
+
+    >>> problem_message("missing", "zh_CN", sheet="回访登记表", row=12, column_name="called_on")
+    '工作表“回访登记表”第 12 行“回访日期”：未填写：请补填'
+    """
+    titles = {column.key: column.label for declared in (SELF_CHECK, CALLBACK) for column in declared.columns}
+    title = titles[column_name].text(language) if column_name in titles else column_name
+    if language == "zh_CN":
+        place = (
+            (f"工作表“{sheet}”" if sheet else "") + (f"第 {row} 行" if row else "") + (f"“{title}”" if title else "")
+        )
+        return f"{place}：{PROBLEMS[code].zh}" if place else PROBLEMS[code].zh
+    place = ", ".join(
+        filter(None, (f"sheet “{sheet}”" if sheet else "", f"row {row}" if row else "", f"“{title}”" if title else ""))
+    )
+    return f"{place}: {PROBLEMS[code].en}" if place else PROBLEMS[code].en
+
+
+# ---- frames ----------------------------------------------------------------------------------------------
+
+
+def _is_day(value: object) -> bool:
+    return type(value) is date
+
+
+_DAY = pa.Column(object, pa.Check(_is_day, element_wise=True, error="a date"))
+_COUNT = pa.Column(int, coerce=True)
+_FLAG = pa.Column(bool, coerce=True)
+_TEXT = pa.Column(str, coerce=True)
+
+EXPECTED_ASSIGNMENTS = pa.DataFrameSchema(
+    {
+        "assignment_id": pa.Column(int, unique=True, coerce=True),
+        "branch_no": _TEXT,
+        "campaign_id": _TEXT,
+        "customer_name": _TEXT,  # masked, as the sheet shows it
+        "phone": _TEXT,  # as the sheet shows it; '' where none is shown
+        "due_on": _DAY,
+        "assigned_on": _DAY,
+        "attempts_required": _COUNT,
+        "developer_name": _TEXT,  # '' when nobody developed the customer
+    },
+    strict="filter",
+)
+EXPECTED_CASES = pa.DataFrameSchema(
+    {
+        "case_id": pa.Column(int, unique=True, coerce=True),
+        "branch_no": _TEXT,
+        "campaign_id": _TEXT,
+        "customer_name": _TEXT,
+        "phone": _TEXT,
+        "due_on": _DAY,
+        "opened_on": _DAY,
+    },
+    strict="filter",
+)
+ACCEPTED_CALLS = pa.DataFrameSchema(
+    {
+        "assignment_id": _COUNT,
+        "sheet": _TEXT,
+        "row": _COUNT,
+        "outcome": _TEXT,
+        "called_on": _DAY,
+        "called_at": _TEXT,
+        "caller_name": _TEXT,
+        "channel": _TEXT,
+        "attempts": _COUNT,
+        "answers": pa.Column(object),  # answer code per legal content
+        "violation": _TEXT,
+        "remark": _TEXT,
+        "completes": _FLAG,
+        "fails": _FLAG,
+        "is_late": _FLAG,
+        "content_sha256": _TEXT,
+    },
+    strict=True,
+    unique=["assignment_id"],
+)
+ACCEPTED_SELF_CHECKS = pa.DataFrameSchema(
+    {
+        "case_id": _COUNT,
+        "sheet": _TEXT,
+        "row": _COUNT,
+        "truth": _TEXT,
+        "holdings_checked": _TEXT,
+        "interviewed": _TEXT,
+        "handling": _TEXT,
+        "checked_on": _DAY,
+        "checker_name": _TEXT,
+        "is_late": _FLAG,
+        "content_sha256": _TEXT,
+    },
+    strict=True,
+    unique=["case_id"],
+)
+
+
+def _problem_rows(item: str) -> pa.DataFrameSchema:
+    return pa.DataFrameSchema(
+        {
+            "sheet": _TEXT,
+            "row": _COUNT,  # 0 when the whole workbook is meant
+            "column_name": _TEXT,
+            "code": pa.Column(str, pa.Check.isin(list(PROBLEMS)), coerce=True),
+            item: pa.Column("Int64", nullable=True, coerce=True),
+        },
+        strict=True,
+    )
+
+
+CALL_PROBLEMS = _problem_rows("assignment_id")
+SELF_CHECK_PROBLEMS = _problem_rows("case_id")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one message's rows of one kind amount to; a row stands in exactly one of the two frames.
+
+    A row with several faults has one line per fault in `problems`.
+    """
+
+    accepted: pd.DataFrame
+    problems: pd.DataFrame
+
+    @property
+    def rows_rejected(self) -> int:
+        """Rows sent back, and workbooks that could not be read."""
+        return len(self.problems[["sheet", "row"]].drop_duplicates())
+
+
+# ---- judging ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Row:
+    """One row under judgement: what was understood and what was not."""
+
+    sheet: str
+    found: FoundRow
+    values: dict[str, Any] = field(default_factory=dict)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    """(column, code)"""
+
+    def blame(self, column: str, code: str) -> None:
+        if not any(blamed == column for blamed, _ in self.problems):
+            self.problems.append((column, code))
+
+
+def judge_callback_rows(
+    opened: Opened,
+    expected: pd.DataFrame,
+    keys: Sequence[RowKey],
+    *,
+    branch_no: str,
+    as_of: date,
+    language: Language = "zh_CN",
+) -> Judgement:
+    """The rows of every callback sheet in a message, accepted or sent back; rows the branch left empty are neither.
+
+    `expected` are EXPECTED_ASSIGNMENTS of any branch that could appear. Headquarters ("HQ") may answer every row.
+    `language` is that of the remarks glued together from several cells.
+    """
+
+    def judge(row: _Row, task: Mapping[str, Any]) -> dict[str, Any]:
+        values = row.values
+        outcome, answers = values["outcome"], {content: values[content] or "not_asked" for content in LEGAL_CONTENTS}
+        if _names(values["caller_name"]) & _names(task["developer_name"]):
+            row.blame("caller_name", "recusal")
+        if outcome is not None:
+            for column in CALLBACK.branch_columns:
+                if outcome in column.required_for and values[column.key] in ("", None, "not_asked"):
+                    row.blame(
+                        column.key,
+                        {"violation": "violation_missing", "remark": "remark_missing"}.get(
+                            column.key, "answer_missing"
+                        ),
+                    )
+            if outcome != "done_suspect" and values["violation"]:
+                row.blame("violation", "violation_unexpected")
+            if outcome == "done_clear":
+                for content in (content for content, answer in answers.items() if answer == "flagged"):
+                    row.blame(content, "flagged_but_clear")
+        if row.problems:
+            return {}
+        completes, fails = settle(outcome, answers, values["attempts"], task["attempts_required"])
+        keep = ("outcome", "called_on", "called_at", "caller_name", "channel", "attempts", "violation", "remark")
+        return {key: values[key] or "" for key in keep} | {"answers": answers, "completes": completes, "fails": fails}
+
+    return _judge_rows(
+        opened,
+        CALLBACK,
+        EXPECTED_ASSIGNMENTS,
+        expected,
+        "assignment_id",
+        "assigned_on",
+        keys,
+        judge,
+        ACCEPTED_CALLS,
+        CALL_PROBLEMS,
+        branch_no,
+        as_of,
+        "；" if language == "zh_CN" else "; ",
+    )
+
+
+def judge_self_check_rows(
+    opened: Opened,
+    expected: pd.DataFrame,
+    keys: Sequence[RowKey],
+    *,
+    branch_no: str,
+    as_of: date,
+    language: Language = "zh_CN",
+) -> Judgement:
+    """The rows of every self-check statement in a message, as `judge_callback_rows`; `expected` are EXPECTED_CASES."""
+
+    def judge(row: _Row, task: Mapping[str, Any]) -> dict[str, Any]:
+        return {} if row.problems else {column.key: row.values[column.key] for column in SELF_CHECK.branch_columns}
+
+    return _judge_rows(
+        opened,
+        SELF_CHECK,
+        EXPECTED_CASES,
+        expected,
+        "case_id",
+        "opened_on",
+        keys,
+        judge,
+        ACCEPTED_SELF_CHECKS,
+        SELF_CHECK_PROBLEMS,
+        branch_no,
+        as_of,
+        "；" if language == "zh_CN" else "; ",
+    )
+
+
+def _judge_rows(
+    opened: Opened,
+    sheet: Sheet,
+    expected_schema: pa.DataFrameSchema,
+    expected: pd.DataFrame,
+    item: str,
+    not_before: str,
+    keys: Sequence[RowKey],
+    judge: Callable[[_Row, Mapping[str, Any]], dict[str, Any]],
+    accepted_schema: pa.DataFrameSchema,
+    problem_schema: pa.DataFrameSchema,
+    branch_no: str,
+    as_of: date,
+    glue: str,
+) -> Judgement:
+    rows: list[_Row] = []
+    problems: list[dict[str, Any]] = []
+    accepted: dict[int, dict[str, Any]] = {}
+    conflicting: dict[int, list[dict[str, Any]]] = {}
+
+    def send_back(place: str, row: int, column: str, code: str, number: int | None) -> None:
+        problems.append({"sheet": place, "row": row, "column_name": column, "code": code, item: number})
+
+    is_truncated = not TRUNCATED.isdisjoint(opened.defects)
+    for workbook in opened.workbooks:
+        if workbook.error or is_truncated:
+            # Told once, with the callback rows: an unread workbook does not say which sheet it holds.
+            if sheet is CALLBACK:
+                send_back(workbook.name, 0, "", "truncated" if is_truncated else workbook.error, None)
+            continue
+        for table in workbook.sheets:
+            place = table.name if len(opened.workbooks) == 1 else f"{workbook.name} / {table.name}"
+            for found in find_rows(sheet, table.rows, table.formulas, keys):
+                filled = {key for key, text in found.cells.items() if text} | found.formulas
+                if not filled.isdisjoint(column.key for column in sheet.branch_columns):
+                    rows.append(_Row(place, found))
+    # Only the rows that came back are looked at: what could come back is a hundred times more.
+    wanted = expected_schema.validate(expected[expected[item].isin([row.found.number for row in rows])])
+    tasks = {int(task[item]): {str(key): value for key, value in task.items()} for task in wanted.to_dict("records")}
+    for row in rows:
+        place, found = row.sheet, row.found
+        task = tasks.get(found.number) if found.number is not None else None
+        if task is None:
+            send_back(place, found.row, "row_code", "unknown_code", None)
+            continue
+        number = int(task[item])
+        if branch_no not in ("HQ", task["branch_no"]):
+            send_back(place, found.row, "row_code", "other_branch", number)
+            continue
+        fault = _wrong_customer(found, task)
+        if fault:
+            send_back(place, found.row, *fault, number)
+            continue
+        _read_values(row, sheet, not_before=task[not_before], as_of=as_of, glue=glue)
+        values = judge(row, task)
+        if row.problems:
+            for column, code in row.problems:
+                send_back(place, found.row, column, code, number)
+            continue
+        entry = {
+            item: number,
+            "sheet": place,
+            "row": found.row,
+            **values,
+            "is_late": as_of > task["due_on"],
+            "content_sha256": _content_sha256(item, number, values),
+        }
+        if number in conflicting or accepted.get(number, entry)["content_sha256"] != entry["content_sha256"]:
+            conflicting.setdefault(number, [accepted.pop(number)] if number in accepted else []).append(entry)
+        else:
+            accepted.setdefault(number, entry)
+    for number, entries in conflicting.items():
+        for entry in entries:
+            send_back(entry["sheet"], entry["row"], "row_code", "conflicting_rows", number)
+    return Judgement(
+        accepted_schema.validate(pd.DataFrame(list(accepted.values()), columns=list(accepted_schema.columns))),
+        problem_schema.validate(pd.DataFrame(problems, columns=list(problem_schema.columns))),
+    )
+
+
+def _read_values(row: _Row, sheet: Sheet, *, not_before: date, as_of: date, glue: str) -> None:
+    remark = sheet.branch_columns[-1].key
+    glued = []
+    for column in sheet.branch_columns:
+        text = row.found.cells.get(column.key, "")
+        row.values[column.key] = text if column.form == "text" else None
+        if column.key in row.found.formulas:
+            row.blame(column.key, "formula")
+        elif not text:
+            if column.required:
+                row.blame(column.key, "missing")
+        elif column.form == "choice":
+            choice = read_choice(column.words, text)
+            if choice is None:
+                row.blame(column.key, "unknown_choice")
+            else:
+                row.values[column.key], rest = choice
+                if rest:
+                    glued.append(rest)
+        elif column.form == "date":
+            row.values[column.key] = _read_date(row, column, text, not_before, as_of)
+        elif column.form != "text":
+            value = read_time(text) if column.form == "time" else read_count(text)
+            row.values[column.key] = value
+            if value is None:
+                row.blame(column.key, "not_a_time" if column.form == "time" else "not_a_count")
+    if glued:
+        row.values[remark] = glue.join(filter(None, [row.values[remark], *glued]))
+
+
+def _read_date(row: _Row, column: Column, text: str, not_before: date, as_of: date) -> date | None:
+    day = read_day(text)
+    if day is None:
+        row.blame(column.key, "not_a_date")
+    elif day > as_of:
+        row.blame(column.key, "date_in_future")
+    elif day < not_before:
+        row.blame(column.key, "date_too_early")
+    return day
+
+
+def _wrong_customer(found: FoundRow, task: Mapping[str, Any]) -> tuple[str, str] | None:
+    name, phone = found.cells.get("customer_name", ""), found.cells.get("phone", "")
+    if not name and not phone:
+        return "customer_name", "no_identity"
+    if name and _bare(name) != _bare(task["customer_name"]):
+        return "customer_name", "other_customer"
+    if phone and not _same_phone(phone, task["phone"]):
+        return "phone", "other_customer"
+    return None
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"\s", "", unicodedata.normalize("NFKC", name)).casefold()
+
+
+def _names(text: str) -> set[str]:
+    """Everyone a cell may name: a blank parts two people, or stands inside one name.
+
+    >>> _names("王芳、李 建国(经纪人)") == {"王芳", "李建国", "李", "建国", "经纪人"}
+    True
+    """
+    parts = re.split(r"[、,;/()（）]+", unicodedata.normalize("NFKC", text))
+    return {_bare(name) for part in parts for name in (part, *part.split()) if name.strip()}
+
+
+def _same_phone(shown: str, expected: str) -> bool:
+    """Whether a phone is the one that was shown, after what spreadsheets do to long numbers.
+
+    >>> [_same_phone(t, "013800001234") for t in ("13800001234", "1.38E+10", "１３８-0000 1234.0", "13800001235")]
+    [True, True, True, False]
+    """
+    shown = unicodedata.normalize("NFKC", shown).strip().lstrip("'")
+    digits = re.sub(r"\D", "", expected).lstrip("0")
+    power = re.fullmatch(r"(\d)(?:\.(\d+))?E\+?(\d{1,2})", shown, re.IGNORECASE)
+    if power:
+        head = power[1] + (power[2] or "")
+        exact = int(power[3]) + 1
+        return len(digits) == exact >= len(head) and round(int(digits) / 10 ** (exact - len(head))) == int(head)
+    return re.sub(r"\D", "", re.sub(r"\.0+$", "", shown)).lstrip("0") == digits
+
+
+def _content_sha256(item: str, number: int, values: Mapping[str, Any]) -> str:
+    content = json.dumps(
+        {item: number, **values}, sort_keys=True, ensure_ascii=False, default=str, separators=(",", ":")
+    )
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+# ---- the message as a whole ------------------------------------------------------------------------------
+
+
+def match_files(opened: Opened, keys: Sequence[RowKey]) -> dict[int, tuple[ItemKind, int]]:
+    """The assignment or case each file's name carries, by part; files without a code are left out."""
+    found = {file.part: find_code(file.name, keys) for file in opened.files}
+    return {part: item for part, item in found.items() if item is not None}
+
+
+def message_verdict(judgements: Sequence[Judgement], *, files_matched: int = 0) -> tuple[Verdict, str]:
+    """What became of a believed message, and a reason code where it was not accepted.
+
+    A mail that only brings evidence is accepted when a file of it names its row.
+    """
+    accepted = sum(len(judgement.accepted) for judgement in judgements)
+    rejected = sum(judgement.rows_rejected for judgement in judgements)
+    if rejected:
+        return ("partly", "rows_rejected") if accepted else ("rejected", "rows_rejected")
+    if accepted or files_matched:
+        return "accepted", ""
+    return "rejected", "no_rows"

@@ -1,0 +1,44 @@
+"""The roster: who receives what for a branch on a day, and where somebody is missing.
+
+Small pandas frames in, addresses out. Knows no mail and no extract.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import NamedTuple
+
+import pandas as pd
+
+HQ = "HQ"
+STAND_INS = {"customer_service_manager": ("deputy",)}
+"""Who is written to where the role itself is not filled (DOMAIN §2.5)."""
+
+
+class Recipient(NamedTuple):
+    """One person on the roster, by branch and the role he is written to in."""
+
+    branch_no: str
+    role: str
+    email: str
+
+
+def valid_on(roster: pd.DataFrame, day: date) -> pd.DataFrame:
+    """The rows of the roster that hold on a day: branch_no, role, contact_name, email."""
+    begun = pd.Series([value <= day for value in roster["valid_from"]], index=roster.index, dtype=bool)
+    over = pd.Series(
+        [not pd.isna(value) and value < day for value in roster["valid_to"]], index=roster.index, dtype=bool
+    )
+    return roster.loc[begun & ~over, ["branch_no", "role", "contact_name", "email"]].reset_index(drop=True)
+
+
+def recipient(valid: pd.DataFrame, branch_no: str, role: str) -> Recipient | None:
+    """Who is written to, or None: nobody holds the role or its stand-in, or two people do and nobody said which."""
+    mine = valid[valid["branch_no"] == branch_no]
+    for candidate in (role, *STAND_INS.get(role, ())):
+        addresses = sorted(set(mine.loc[mine["role"] == candidate, "email"]))
+        if len(addresses) == 1:
+            return Recipient(branch_no, role, addresses[0])
+        if addresses:
+            return None
+    return None

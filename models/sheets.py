@@ -1,0 +1,756 @@
+"""What each workbook looks like, declared once, used both ways: written for a branch, found again in a return.
+
+Knows columns, dropdowns, colours and words of the sheets. Must stay out: whether an answer is believed
+(models/returns.py), passwords, files and mail.
+"""
+
+from __future__ import annotations
+
+import io
+import unicodedata
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from functools import cached_property
+from typing import Any, Literal
+
+import pandas as pd
+import pandera.pandas as pa
+import xlsxwriter
+from xlsxwriter.utility import xl_col_to_name
+
+from models import CallbackError
+from models.cells import choice_words, mask_name, plain
+from models.outcomes import (
+    ANSWERS,
+    CHANNELS,
+    COMPLETING,
+    FORMS,
+    HOLDINGS,
+    INTERVIEWS,
+    LEGAL_CONTENTS,
+    NO_WORDS,
+    OUTCOMES,
+    QUESTIONNAIRE,
+    TRUTHS,
+    VIOLATIONS,
+    Choice,
+    Label,
+    Language,
+    Outcome,
+    Questionnaire,
+    QuestionnaireError,
+    settle,
+)
+from models.row_code import ItemKind, RowKey, find_code, find_code_shape, row_code
+
+__all__ = [
+    "ANSWERS",
+    "CALLBACK",
+    "CALLBACK_ROWS",
+    "CHANNELS",
+    "FORMS",
+    "HOLDINGS",
+    "INTERVIEWS",
+    "LEGAL_CONTENTS",
+    "OUTCOMES",
+    "QUESTIONNAIRE",
+    "SELF_CHECK",
+    "SELF_CHECK_ROWS",
+    "SHEETS",
+    "TRUTHS",
+    "VIOLATIONS",
+    "Choice",
+    "Column",
+    "FoundRow",
+    "ItemKind",
+    "Label",
+    "Language",
+    "Outcome",
+    "Questionnaire",
+    "QuestionnaireError",
+    "RowKey",
+    "Sheet",
+    "SheetError",
+    "SheetKind",
+    "find_code",
+    "find_code_shape",
+    "find_rows",
+    "mask_name",
+    "row_code",
+    "settle",
+    "write_sheet",
+]
+
+SheetKind = Literal["callback", "self_check"]
+
+
+class SheetError(CallbackError):
+    """A sheet is declared or filled in a way that must not leave the house."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: who fills it, with what, and when it must not be empty."""
+
+    key: str
+    label: Label
+    width: float
+    form: Literal["text", "choice", "date", "time", "count"] = "text"
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+    by_branch: bool = False
+    required: bool = False
+    """In every row of which the branch has filled anything."""
+    required_for: AbstractSet[str] = frozenset()
+    """Outcomes that make it required."""
+    hint: Label = NO_WORDS
+
+    @cached_property
+    def words(self) -> dict[str, str]:
+        """Choice code by every word a branch may write for it."""
+        return choice_words(self.choices)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One workbook: its columns in order and the words around them."""
+
+    kind: SheetKind
+    item: ItemKind
+    name: Label
+    columns: tuple[Column, ...]
+
+    @property
+    def branch_columns(self) -> tuple[Column, ...]:
+        return tuple(column for column in self.columns if column.by_branch)
+
+    def column(self, key: str) -> Column:
+        return next(column for column in self.columns if column.key == key)
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """Column key by every title it may carry in a returned sheet."""
+        return {plain(text): column.key for column in self.columns for text in (*column.label, column.key)}
+
+
+_CODE = Column("row_code", Label("任务编码", "Row code"), 20)
+_NAME = Column("customer_name", Label("客户姓名", "Customer"), 9)
+_PHONE = Column("phone", Label("联系电话", "Phone"), 13)
+_FORM = Column("form", Label("回访类型", "Form"), 9, "choice", FORMS)
+_DUE = Column("due_on", Label("截止日期", "Due"), 11, "date")
+
+CALLBACK = Sheet(
+    "callback",
+    "assignment",
+    Label("回访登记表", "Callback sheet"),
+    (
+        _CODE,
+        _NAME,
+        _PHONE,
+        _FORM,
+        Column("developer", Label("开发人", "Developer"), 9),
+        _DUE,
+        Column(
+            "called_on",
+            Label("回访日期", "Called on"),
+            11,
+            "date",
+            by_branch=True,
+            required=True,
+            hint=Label("实际回访日期，如 2026-3-5", "the day of the call, such as 2026-03-05"),
+        ),
+        Column(
+            "called_at",
+            Label("回访时间", "Time"),
+            8,
+            "time",
+            by_branch=True,
+            required=True,
+            hint=Label("24 小时制，如 14:30", "24 hours, such as 14:30"),
+        ),
+        Column(
+            "caller_name",
+            Label("回访人", "Caller"),
+            9,
+            by_branch=True,
+            required=True,
+            hint=Label("开发人不得回访自己开发的客户", "never the customer's own developer"),
+        ),
+        Column(
+            "channel",
+            Label("回访方式", "By"),
+            7,
+            "choice",
+            CHANNELS,
+            by_branch=True,
+            required=True,
+            hint=Label(
+                "电话须留录音；面访须客户签字", "a phone call needs its recording, a visit the customer's signature"
+            ),
+        ),
+        Column(
+            "attempts",
+            Label("尝试次数", "Attempts"),
+            8,
+            "count",
+            by_branch=True,
+            required=True,
+            hint=Label("累计联系次数，填整数", "attempts so far, a whole number"),
+        ),
+        Column(
+            "outcome",
+            Label("回访结果", "Outcome"),
+            15,
+            "choice",
+            OUTCOMES,
+            by_branch=True,
+            required=True,
+            hint=Label("各结果的含义见“填写说明”", "the first worksheet says what each means"),
+        ),
+        *(
+            Column(
+                content,
+                label,
+                9,
+                "choice",
+                ANSWERS,
+                by_branch=True,
+                required_for=COMPLETING,
+                hint=QUESTIONNAIRE.questions[content],
+            )
+            for content, label in LEGAL_CONTENTS.items()
+        ),
+        Column(
+            "violation",
+            Label("疑似违规类型", "Suspected violation"),
+            13,
+            "choice",
+            VIOLATIONS,
+            by_branch=True,
+            required_for=frozenset({"done_suspect"}),
+            hint=Label("仅“成功·疑似违规”填写", "only for a suspected violation"),
+        ),
+        Column(
+            "remark",
+            Label("情况说明", "Remark"),
+            26,
+            by_branch=True,
+            required_for=frozenset({"done_opinion"}),
+            hint=Label("“成功·有意见建议”必填客户意见", "the customer's opinion, where there is one"),
+        ),
+    ),
+)
+
+SELF_CHECK = Sheet(
+    "self_check",
+    "case",
+    Label("自查情况说明表", "Self-check statement"),
+    (
+        _CODE,
+        _NAME,
+        _PHONE,
+        _FORM,
+        Column("violation", Label("疑似违规类型", "Suspected violation"), 16),
+        Column("stated_on", Label("回访日期", "Stated on"), 11, "date"),
+        _DUE,
+        Column(
+            "checked_on",
+            Label("再次回访日期", "Checked on"),
+            12,
+            "date",
+            by_branch=True,
+            required=True,
+            hint=Label("再次回访客户的日期，如 2026-3-5", "the day of the second call, such as 2026-03-05"),
+        ),
+        Column(
+            "checker_name",
+            Label("自查人", "Checked by"),
+            10,
+            by_branch=True,
+            required=True,
+            hint=Label("不得为被反映的员工", "never the employee concerned"),
+        ),
+        Column(
+            "truth",
+            Label("客户陈述是否属实", "Is the statement true"),
+            15,
+            "choice",
+            TRUTHS,
+            by_branch=True,
+            required=True,
+        ),
+        Column(
+            "holdings_checked",
+            Label("持仓及委托核对", "Holdings and orders"),
+            14,
+            "choice",
+            HOLDINGS,
+            by_branch=True,
+            required=True,
+        ),
+        Column(
+            "interviewed",
+            Label("员工访谈", "Interview"),
+            10,
+            "choice",
+            INTERVIEWS,
+            by_branch=True,
+            required=True,
+            hint=Label(
+                "访谈记录须员工、营运总监、营业部负责人三方签字",
+                "the record is signed by employee, operations director and branch head",
+            ),
+        ),
+        Column(
+            "handling",
+            Label("处理情况", "Handling"),
+            40,
+            by_branch=True,
+            required=True,
+            hint=Label("核查经过、结论与处理措施", "what was found and what was done"),
+        ),
+    ),
+)
+
+SHEETS: dict[SheetKind, Sheet] = {sheet.kind: sheet for sheet in (CALLBACK, SELF_CHECK)}
+
+_TEXT = pa.Column(str)
+_DAY = pa.Column(object, pa.Check(lambda day: type(day) is date, element_wise=True, error="a date"))
+
+CALLBACK_ROWS = pa.DataFrameSchema(
+    {
+        "row_code": pa.Column(str, pa.Check.str_startswith("H"), unique=True),
+        "customer_name": _TEXT,  # masked
+        "phone": _TEXT,  # '' where the extract has none
+        "form": pa.Column(str, pa.Check.isin(list(FORMS))),
+        "developer": _TEXT,  # '' when nobody developed the customer
+        "due_on": _DAY,
+    },
+    strict=True,
+)
+SELF_CHECK_ROWS = pa.DataFrameSchema(
+    {
+        "row_code": pa.Column(str, pa.Check.str_startswith("Z"), unique=True),
+        "customer_name": _TEXT,
+        "phone": _TEXT,
+        "form": pa.Column(str, pa.Check.isin(list(FORMS))),
+        # One code per ground of the case, joined by commas.
+        "violation": pa.Column(str, pa.Check.str_matches(rf"^({'|'.join(VIOLATIONS)})(,({'|'.join(VIOLATIONS)}))*$")),
+        "stated_on": _DAY,
+        "due_on": _DAY,
+    },
+    strict=True,
+)
+_ROWS: dict[SheetKind, pa.DataFrameSchema] = {"callback": CALLBACK_ROWS, "self_check": SELF_CHECK_ROWS}
+
+
+@dataclass(frozen=True)
+class FoundRow:
+    """One row of a returned table that carries a row code, its cells by column key."""
+
+    row: int
+    """1-based, as the spreadsheet shows it."""
+    number: int | None
+    """Of the assignment or case; None when the code's check fails."""
+    cells: Mapping[str, str]
+    formulas: AbstractSet[str]
+    """Keys of the columns whose cell holds a formula."""
+
+
+def find_rows(
+    sheet: Sheet, rows: Sequence[Sequence[str | None]], formulas: AbstractSet[tuple[int, int]], keys: Sequence[RowKey]
+) -> list[FoundRow]:
+    """The rows of a table that carry one of this sheet's codes in any cell, in the table's order.
+
+    Columns are told by their titles in either language, wherever they stand; where no header is left, by the declared
+    order counted from the code. Formulas are (row, column), both from 1.
+    """
+    titles = sheet.titles
+    header: dict[str, int] = {}
+    found = []
+    for number, cells in enumerate(rows, start=1):
+        named: dict[str, int] = {}
+        for place, cell in enumerate(cells):
+            # No title is longer, even written with blanks between its letters.
+            key = titles.get(plain(cell)) if cell and len(cell) <= 40 else None
+            if key is not None:
+                named.setdefault(key, place)
+        if len(named) >= max(3, len(header)):
+            header = named
+            continue
+        at = next((place for place, cell in enumerate(cells) if cell and find_code_shape(cell) == sheet.item), None)
+        if at is None:
+            continue
+        code = find_code(cells[at] or "", keys)
+        places = header or {column.key: at + offset for offset, column in enumerate(sheet.columns)}
+        found.append(
+            FoundRow(
+                number,
+                code[1] if code and code[0] == sheet.item else None,
+                {key: (cells[place] or "").strip() if place < len(cells) else "" for key, place in places.items()},
+                frozenset(key for key, place in places.items() if (number, place + 1) in formulas),
+            )
+        )
+    return found
+
+
+_INK, _LINE = "#1F2D3D", "#B8C2CC"
+_HEAD_HQ, _HEAD_BRANCH = "#DDE3EA", "#1F5A8C"
+_LOCKED, _REQUIRED, _IF_NEEDED = "#F3F5F7", "#FFF1B8", "#FFFBEB"
+_MISSING, _DONE, _IDLE = "#F8B4A6", "#CFE8D5", "#ECEEF0"
+
+
+def write_sheet(
+    kind: SheetKind,
+    rows: pd.DataFrame,
+    *,
+    campaign: str,
+    title: str,
+    branch_no: str,
+    branch_name: str,
+    language: Language,
+    issued_on: date,
+) -> bytes:
+    """The workbook of one branch in clear: instructions first, then the table.
+
+    `rows` are CALLBACK_ROWS or SELF_CHECK_ROWS and keep their order. The same arguments give the same bytes.
+    """
+    sheet = SHEETS[kind]
+    rows = _ROWS[kind].validate(rows)
+    if rows.empty:
+        raise SheetError(
+            f"{sheet.name.zh} {campaign} of branch {branch_no} has no row; a branch without rows gets no sheet"
+        )
+    file = io.BytesIO()
+    # A customer called "=HYPERLINK(…)" must stay a text.
+    book = xlsxwriter.Workbook(
+        file, {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
+    )
+    name = sheet.name.text(language)
+    book.set_properties(
+        {
+            "title": f"{name} {campaign} {branch_no}",
+            "comments": f"{kind} questionnaire {QUESTIONNAIRE.version}",
+            "created": datetime(issued_on.year, issued_on.month, issued_on.day, tzinfo=UTC).replace(tzinfo=None),
+        }
+    )
+    heading = (
+        f"{name} · {title} · {branch_name} ({branch_no})"
+        if language == "en"
+        else f"{name} · {title} · {branch_name}（{branch_no}）"
+    )
+    dues = sorted(set(rows["due_on"]))
+    due = f"{dues[0]:%Y-%m-%d}" + (f" ~ {dues[-1]:%Y-%m-%d}" if len(dues) > 1 else "")
+    _write_instructions(
+        book, sheet, language, heading=heading, campaign=campaign, due=due, issued_on=issued_on, count=len(rows)
+    )
+    _write_table(book, sheet, rows, language, heading=heading, campaign=campaign, due=due)
+    book.close()
+    return file.getvalue()
+
+
+def _style(book: Any, **more: Any) -> Any:
+    base = {"font_name": "Microsoft YaHei", "font_size": 10, "font_color": _INK, "valign": "vcenter"}
+    return book.add_format(base | more)
+
+
+_ABOUT: dict[SheetKind, tuple[Label, ...]] = {
+    "callback": (
+        Label(
+            "请在截止日期前完成回访，并在第二张工作表中填写黄色单元格。一行一名客户。",
+            "Call before the due date and fill the yellow cells of the second worksheet. One row, one customer.",
+        ),
+        Label(
+            "填写：日期、时间、回访人、方式、次数、结果；结果为“成功”时五项内容须全部核实。",
+            "Fill date, time, caller, channel, attempts and outcome; a call that is done needs all five items.",
+        ),
+        Label("回避：客户的开发人不得担任回访人。", "Recusal: the customer's developer may not make the call."),
+        Label(
+            "变红的单元格表示按所选结果还须填写；任务编码变绿表示该行已填齐。",
+            "A red cell is still needed for the outcome chosen; a green row code says that the row is complete.",
+        ),
+    ),
+    "self_check": (
+        Label(
+            "请在截止日期前再次回访客户、核对持仓与委托、访谈相关员工，并填写第二张工作表的黄色单元格。",
+            "Before the due date call again, check holdings and orders, interview the employee, fill the yellow cells.",
+        ),
+        Label(
+            "佐证：回访登记表扫描件（营运总监签字）；电话回访附录音，面访附客户签字；访谈记录须三方签字。",
+            "Evidence: the register signed by the operations director; a call's recording or a visit's signature; "
+            "an interview record with three signatures.",
+        ),
+        Label(
+            "文件名中写上任务编码，我们即可自动归档；录音可另发邮件。",
+            "Put the row code into each file name; recordings may come in separate mails.",
+        ),
+        Label(
+            "变红的单元格表示还须填写；任务编码变绿表示该行已填齐。",
+            "A red cell is still needed; a green row code says that the row is complete.",
+        ),
+    ),
+}
+_RETURNING = (
+    Label(
+        "直接回复派发邮件，附上本工作簿；加密或不加密均可。可分批返回，已填的行先计入，空行视为未回访。",
+        "Reply to the mail with this workbook attached, encrypted or not. Filled rows count, empty rows stay open.",
+    ),
+    Label("更正：改正后再次返回即可，以最后一次为准。", "To correct a row, return it again; the last version counts."),
+    Label(
+        "请勿修改任务编码、姓名、电话；系统按任务编码识别每一行，与编码不符的行会退回。请勿在填写格中使用公式。",
+        "Leave row code, name and phone as they are: rows are known by their code. No formulas in the cells you fill.",
+    ),
+    Label(
+        "本表含客户个人信息，仅限承办人使用，不得转发，用后按规定销毁。",
+        "This workbook holds personal data: for those who make the calls only; never forward it, destroy it after use.",
+    ),
+)
+
+
+def _write_instructions(
+    book: Any, sheet: Sheet, language: Language, *, heading: str, campaign: str, due: str, issued_on: date, count: int
+) -> None:
+    page = book.add_worksheet(Label("填写说明", "Instructions").text(language))
+    page.hide_gridlines(2)
+    page.set_column(0, 0, 28)
+    page.set_column(1, 1, 92)
+    section = _style(book, bold=True, font_size=11, font_color="#FFFFFF", bg_color=_HEAD_BRANCH)
+    term = _style(book, bold=True, indent=1, border=1, border_color=_LINE, bg_color=_LOCKED, text_wrap=True)
+    text = _style(book, indent=1, border=1, border_color=_LINE, text_wrap=True)
+    page.set_row(0, 30)
+    page.merge_range(0, 0, 0, 1, "", _style(book, bold=True, font_size=15))
+    page.write_string(0, 0, heading, _style(book, bold=True, font_size=15))
+    at = 1
+
+    def lines(title: Label, entries: Sequence[tuple[str, str]]) -> None:
+        nonlocal at
+        at += 1
+        page.set_row(at, 20)
+        page.merge_range(at, 0, at, 1, "", section)
+        page.write_string(at, 0, title.text(language), section)
+        for left, right in entries:
+            at += 1
+            # A Chinese character is two columns wide; a line of the second column holds about 90 of them at this size.
+            width = sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in right)
+            page.set_row(at, 20 * (1 + width // 108))
+            page.write_string(at, 0, left, term)
+            page.write_string(at, 1, right, text)
+        at += 1
+
+    numbered = [(str(n), label.text(language)) for n, label in enumerate(_ABOUT[sheet.kind], start=1)]
+    lines(
+        Label("任务", "Task"),
+        [
+            (Label("期次", "Campaign").text(language), campaign),
+            (Label("下发日期", "Issued").text(language), f"{issued_on:%Y-%m-%d}"),
+            (Label("截止日期", "Due").text(language), due),
+            (Label("条数", "Rows").text(language), str(count)),
+        ],
+    )
+    lines(Label("如何填写", "What to fill"), numbered)
+    lines(
+        Label("如何返回", "How to return"),
+        [(str(n), label.text(language)) for n, label in enumerate(_RETURNING, start=1)],
+    )
+    if sheet.kind == "callback":
+        lines(
+            Label("回访结果的含义", "What each outcome means"),
+            [(c.label.text(language), c.note.text(language)) for c in OUTCOMES.values()],
+        )
+        lines(
+            Label(
+                f"五项必核内容（问卷 {QUESTIONNAIRE.version}）",
+                f"The five items (questionnaire {QUESTIONNAIRE.version})",
+            ),
+            [
+                (label.text(language), QUESTIONNAIRE.questions[content].text(language))
+                for content, label in LEGAL_CONTENTS.items()
+            ],
+        )
+        lines(
+            Label("五项内容的填法", "How to answer them"),
+            [(c.label.text(language), c.note.text(language)) for c in ANSWERS.values()],
+        )
+    else:
+        lines(
+            Label("各列的填法", "The columns"),
+            [
+                (
+                    column.label.text(language),
+                    " / ".join(choice.label.text(language) for choice in column.choices.values())
+                    or column.hint.text(language),
+                )
+                for column in sheet.branch_columns
+            ],
+        )
+    page.set_paper(9)
+    page.set_portrait()
+    page.fit_to_pages(1, 0)
+    page.set_margins(0.5, 0.5, 0.6, 0.6)
+    page.protect("", {"format_columns": True, "format_rows": True})
+
+
+def _write_table(
+    book: Any, sheet: Sheet, rows: pd.DataFrame, language: Language, *, heading: str, campaign: str, due: str
+) -> None:
+    page = book.add_worksheet(sheet.name.text(language))
+    last_column, first, last = len(sheet.columns) - 1, 3, 2 + len(rows)
+    letter = {column.key: xl_col_to_name(place) for place, column in enumerate(sheet.columns)}
+    bold = _style(book, bold=True, font_size=14)
+    page.set_row(0, 28)
+    page.merge_range(0, 0, 0, last_column, "", bold)
+    page.write_string(0, 0, heading, bold)
+    small = _style(book, font_size=9, font_color="#5B6B7B")
+    page.set_row(1, 18)
+    progress = letter["outcome" if sheet.kind == "callback" else "truth"]
+    pale = (
+        Label("浅黄：视回访结果填写；", "pale yellow: as the outcome asks; ") if sheet.kind == "callback" else NO_WORDS
+    )
+    words = Label(
+        f"{campaign}　截止 {due}　带 * 深黄：必填；{pale.zh}灰色：总部已填，请勿改动　　已填 ",
+        f"{campaign}   due {due}   * yellow: required; {pale.en}grey: leave as it is   filled ",
+    ).text(language)
+    quoted = words.replace('"', '""')
+    page.merge_range(1, 0, 1, last_column, "", small)
+    page.write_formula(
+        1,
+        0,
+        f'="{quoted}"&COUNTA({progress}{first + 1}:{progress}{last + 1})&" / {len(rows)}"',
+        small,
+        f"{words}0 / {len(rows)}",
+    )
+    head: dict[str, Any] = {"bold": True, "border": 1, "border_color": _LINE, "text_wrap": True, "align": "center"}
+    head_hq = _style(book, bg_color=_HEAD_HQ, **head)
+    head_branch = _style(book, bg_color=_HEAD_BRANCH, **head | {"font_color": "#FFFFFF"})
+    page.set_row(2, 36)
+    cell: dict[str, Any] = {"border": 1, "border_color": _LINE, "text_wrap": True}
+    number_format = {"date": "yyyy-mm-dd", "time": "hh:mm", "count": "0"}
+    for place, column in enumerate(sheet.columns):
+        centred = column.form in ("date", "time", "count") or column.key in ("row_code", "phone")
+        style = _style(
+            book,
+            **cell,
+            locked=not column.by_branch,
+            align="center" if centred else "left",
+            indent=0 if centred else 1,
+            bg_color=(_REQUIRED if column.required else _IF_NEEDED) if column.by_branch else _LOCKED,
+            num_format=number_format.get(column.form, "@"),
+            **({"font_name": "Consolas", "font_size": 9} if column.key == "row_code" else {}),
+        )
+        page.set_column(place, place, column.width)
+        star = "*" if column.required else ""
+        page.write_string(2, place, column.label.text(language) + star, head_branch if column.by_branch else head_hq)
+        if column.by_branch:
+            for row in range(first, last + 1):
+                page.write_blank(row, place, None, style)
+            _add_validation(page, column, language, first, last, place)
+            continue
+        for row, value in enumerate(rows[column.key], start=first):
+            if column.form == "date":
+                page.write_datetime(row, place, datetime(value.year, value.month, value.day), style)  # noqa: DTZ001 (a day)
+            else:
+                page.write_string(row, place, _shown(column, value, language), style)
+    for row in range(first, last + 1):
+        page.set_row(row, 30 if sheet.kind == "callback" else 48)
+    _add_hints(book, page, sheet, language, letter, first, last)
+    page.freeze_panes(first, 2)
+    page.autofilter(2, 0, last, last_column)
+    # Sorting is refused: a result column sorted alone cannot be told from an honest one.
+    page.protect("", {"autofilter": True, "format_columns": True, "format_rows": True, "sort": False})
+    page.set_landscape()
+    page.set_paper(9)
+    page.fit_to_pages(1, 0)
+    page.set_margins(0.3, 0.3, 0.45, 0.5)
+    page.repeat_rows(2)
+    page.print_area(0, 0, last, last_column)
+    page.set_footer(
+        Label(
+            "&L&8含客户个人信息，仅限承办人使用&R&8第 &P 页，共 &N 页",
+            "&L&8Personal data: for the callers only&R&8Page &P of &N",
+        ).text(language)
+    )
+
+
+def _shown(column: Column, value: str, language: Language) -> str:
+    if column.key == "developer":
+        return value or Label("无", "none").text(language)
+    if column.key == "violation":
+        return Label("、", ", ").text(language).join(VIOLATIONS[code].label.text(language) for code in value.split(","))
+    return column.choices[value].label.text(language) if column.choices else value
+
+
+def _add_validation(page: Any, column: Column, language: Language, first: int, last: int, place: int) -> None:
+    rule: dict[str, Any] = {"validate": "any"}
+    if column.choices:
+        source = [choice.label.text(language) for choice in column.choices.values()]
+        if len(",".join(source)) > 255 or any("," in entry for entry in source):
+            raise SheetError(f"column {column.key}: Excel takes no dropdown with commas or of more than 255 characters")
+        rule = {
+            "validate": "list",
+            "source": source,
+            "error_title": Label("请从下拉列表中选择", "Choose from the list").text(language),
+            "error_message": Label(
+                "只能选择列表中的内容，补充说明请写在说明列。",
+                "Only the listed words; put remarks into the last column.",
+            ).text(language),
+        }
+    elif column.form == "date":
+        rule = {
+            "validate": "date",
+            "criteria": ">=",
+            "value": date(2000, 1, 1),
+            "error_type": "warning",
+            "error_title": Label("日期", "Date").text(language),
+            "error_message": Label("请按 2026-3-5 的形式填写日期。", "Write the date like 2026-03-05.").text(language),
+        }
+    elif column.form == "count":
+        rule = {
+            "validate": "integer",
+            "criteria": "between",
+            "minimum": 1,
+            "maximum": 99,
+            "error_title": Label("次数", "Attempts").text(language),
+            "error_message": Label("请填写 1 至 99 的整数。", "A whole number from 1 to 99.").text(language),
+        }
+    if column.hint.zh:
+        # Excel shows at most 32 characters of a title.
+        rule |= {"input_title": column.label.text(language)[:32], "input_message": column.hint.text(language)}
+    page.data_validation(first, place, last, place, rule)
+
+
+def _add_hints(
+    book: Any, page: Any, sheet: Sheet, language: Language, letter: Mapping[str, str], first: int, last: int
+) -> None:
+    missing, done = book.add_format({"bg_color": _MISSING}), book.add_format({"bg_color": _DONE, "bold": True})
+    idle = book.add_format({"bg_color": _IDLE})
+    row = first + 1
+    branch = sheet.branch_columns
+    started = f"COUNTA(${letter[branch[0].key]}{row}:${letter[branch[-1].key]}{row})>0"
+    outcome = f"${letter['outcome']}{row}" if "outcome" in letter else ""
+    not_asked = ANSWERS["not_asked"].label.text(language)
+    complete = []
+
+    def add(key: str, formula: str, style: Any) -> None:
+        place = f"{letter[key]}{row}:{letter[key]}{last + 1}"
+        page.conditional_format(place, {"type": "formula", "criteria": f"={formula}", "format": style})
+
+    for column in branch:
+        here = f"${letter[column.key]}{row}"
+        empty = f'OR(TRIM({here})="",{here}="{not_asked}")' if column.choices is ANSWERS else f'TRIM({here})=""'
+        if column.required:
+            add(column.key, f"AND({started},{empty})", missing)
+            complete.append(f"NOT({empty})")
+        if column.required_for:
+            chosen = ",".join(
+                f'{outcome}="{OUTCOMES[code].label.text(language)}"' for code in sorted(column.required_for)
+            )
+            add(column.key, f"AND(OR({chosen}),{empty})", missing)
+            complete.append(f"NOT(AND(OR({chosen}),{empty}))")
+            if column.key == "violation":
+                add(column.key, f'AND({outcome}<>"",NOT(OR({chosen})))', idle)
+    if sheet.kind == "callback":
+        caller, developer = f"${letter['caller_name']}{row}", f"${letter['developer']}{row}"
+        add("caller_name", f'AND({caller}<>"",{caller}={developer})', missing)
+        complete.append(f"{caller}<>{developer}")
+    add("row_code", f"AND({','.join(complete)})", done)

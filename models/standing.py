@@ -1,0 +1,206 @@
+"""How a Standing is counted from the store's rows: the one place where the figures that everybody shows are made.
+
+Small frames in, one Standing out. Knows no query and no layout.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import date
+from statistics import median
+from typing import Any
+
+import pandas as pd
+
+from models.assignment import STATES, progress
+from models.feedback import BRANCHES, Standing
+
+OUTCOMES_OF_MAILS = ("sent", "failed", "unknown", "in_flight")
+VERDICTS = ("accepted", "partly", "rejected", "quarantined", "notice", "held", "duplicate")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The rows of the store that say where one campaign stands; the columns of each frame stand in tasks/records.py."""
+
+    campaign: str
+    programme: str
+    title: dict[str, str]
+    period: str
+    base: int
+    eligible: int
+    waived: int
+    contradictions: dict[str, int]
+    frame_sha256: str
+    plan_sha256: str
+    sample_sha256: str
+    branch_names: dict[str, str]
+    eligible_by_branch: dict[str, int]
+    quota: pd.DataFrame
+    exclusions: pd.DataFrame
+    groups: pd.DataFrame
+    drawn: pd.DataFrame
+    calls: pd.DataFrame
+    calls_year: pd.DataFrame
+    rows: pd.DataFrame
+    ends: pd.DataFrame
+    carried: set[int]
+    findings: pd.DataFrame
+    cases: pd.DataFrame
+    opinions: pd.DataFrame
+    mails: pd.DataFrame
+    verdicts: pd.DataFrame
+    sightings: pd.DataFrame
+    rows_sent_back: dict[str, int]
+
+
+def stand(facts: Facts, as_of: date) -> Standing:
+    """Where the campaign stands on a day."""
+    state = progress(facts.calls, facts.rows, facts.ends, as_of)
+    answered = facts.rows[facts.rows["assignment_id"].isin(facts.calls["assignment_id"])]
+    done_year = progress(facts.calls_year.drop_duplicates("assignment_id"), facts.rows, facts.ends, as_of)
+    done_ids = set(done_year.loc[done_year["state"] == "completed", "assignment_id"])
+    done_calls = facts.calls_year[facts.calls_year["assignment_id"].isin(done_ids)].drop_duplicates("customer_id")
+    branches = _branches(facts, state, answered, done_calls)
+    count = state["state"].value_counts()
+    short = facts.groups[facts.groups["shortfall"] > 0]
+    results = facts.cases["result"].astype(object).where(facts.cases["result"].notna(), "waiting")
+    return Standing(
+        campaign=facts.campaign,
+        programme=facts.programme,
+        title=facts.title,
+        period=facts.period,
+        as_of=as_of,
+        base=facts.base,
+        eligible=facts.eligible,
+        excluded=_sums(facts.exclusions, "reason", "customers"),
+        waived=facts.waived,
+        goal=int(facts.quota["goal"].sum()),
+        drawn=int((facts.drawn["kind"] == "sample").sum()),
+        reserve=int((facts.drawn["kind"] == "reserve").sum()),
+        assigned=len(state),
+        attempted=int(state["attempted"].sum()),
+        **{name: int(count.get(name, 0)) for name in STATES},
+        completed_year=len(done_calls),
+        overdue=int(state["is_overdue"].sum()),
+        mails=mail_counts(facts.mails),
+        messages=message_counts(facts.verdicts, facts.sightings, facts.campaign),
+        findings=len(facts.findings),
+        cases=len(facts.cases),
+        opinions=len(facts.opinions),
+        outcomes=_counts(answered["outcome"]),
+        violations=_counts(facts.findings["violation"]),
+        case_results=_counts(results),
+        contradictions=facts.contradictions,
+        shortfalls=_sums(short, "reason", "shortfall"),
+        frame_sha256=facts.frame_sha256,
+        plan_sha256=facts.plan_sha256,
+        sample_sha256=facts.sample_sha256,
+        branches=branches,
+    )
+
+
+def mail_counts(mails: pd.DataFrame) -> dict[str, int]:
+    """claimed and its parts by outcome."""
+    count = mails["outcome"].value_counts()
+    return {"claimed": len(mails), **{name: int(count.get(name, 0)) for name in OUTCOMES_OF_MAILS}}
+
+
+def message_counts(verdicts: pd.DataFrame, sightings: pd.DataFrame, campaign: str | None = None) -> dict[str, int]:
+    """seen and its parts by verdict, of one campaign's messages, or of all when none is named.
+
+    Seen are sightings; each sighting of bytes that lay there before is a duplicate.
+    """
+    judged = verdicts if campaign is None else verdicts[verdicts["campaign_id"] == campaign]
+    seen = sightings[sightings["message_id"].isin(judged["message_id"])] if campaign is not None else sightings
+    again = int(seen["message_id"].duplicated().sum())
+    count = judged["verdict"].value_counts()
+    found = {"seen": len(seen), **{name: int(count.get(name, 0)) for name in VERDICTS}}
+    found["held"] += len(set(seen["message_id"]) - set(judged["message_id"]))
+    found["duplicate"] += again
+    return found
+
+
+def figures_text(standings: list[Standing]) -> str:
+    """Every figure of some standings as canonical text: what a report's hash is taken over."""
+    plain = [
+        {
+            **{key: value for key, value in asdict(standing).items() if key != "branches"},
+            "branches": standing.branches.to_dict("records"),
+        }
+        for standing in standings
+    ]
+    return json.dumps(plain, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
+
+
+def ratio(part: int, whole: int) -> float | None:
+    """part / whole, or None where there is nothing to divide by."""
+    return part / whole if whole else None
+
+
+def median_completion(standing: Standing) -> float | None:
+    """The median over branches with calls of completed / assigned."""
+    busy = standing.branches[standing.branches["assigned"] > 0]
+    return float(median(busy["completed"] / busy["assigned"])) if len(busy) else None
+
+
+def attention(standing: Standing) -> list[dict[str, Any]]:
+    """Branches to look at, worst first: lists not sent, silent ones, overdue calls, rows sent back."""
+    rows = standing.branches
+    order = rows["state"].map({"not_sent": 0, "silent": 1}).fillna(2)
+    troubled = rows[(order < 2) | (rows["overdue"] > 0) | (rows["rows_rejected"] > 0)]
+    ranked = troubled.assign(order=order).sort_values(
+        ["order", "overdue", "rows_rejected", "branch_no"], ascending=[True, False, False, True]
+    )
+    return [{str(k): v for k, v in row.items()} for row in ranked.drop(columns="order").to_dict("records")]
+
+
+def _branches(facts: Facts, state: pd.DataFrame, answered: pd.DataFrame, done_calls: pd.DataFrame) -> pd.DataFrame:
+    known = {*facts.eligible_by_branch, *facts.exclusions["branch_no"], *facts.calls["branch_no"]}
+    table = pd.DataFrame({"branch_no": sorted(known)})
+    table["branch_name"] = [facts.branch_names.get(branch, branch) for branch in table["branch_no"]]
+    sample, reserve = (facts.drawn[facts.drawn["kind"] == kind] for kind in ("sample", "reserve"))
+    carried = facts.calls[facts.calls["assignment_id"].isin(facts.carried)]
+    late = facts.calls[facts.calls["assignment_id"].isin(answered.loc[answered["is_late"], "assignment_id"])]
+    eligible = table["branch_no"].map(facts.eligible_by_branch).fillna(0).astype(int)
+    per_branch = {
+        "base": eligible + _per(table, facts.exclusions, "customers"),
+        "eligible": eligible,
+        # The groups of a coverage programme are marketers, whose goals belong to no single branch.
+        "goal": _per(table, facts.quota[facts.quota["group_key"] == facts.quota["branch_no"]], "goal"),
+        "drawn": _per(table, sample),
+        "reserve": _per(table, reserve),
+        "assigned": _per(table, state),
+        "attempted": _per(table, state[state["attempted"]]),
+        **{name: _per(table, state[state["state"] == name]) for name in STATES},
+        "overdue": _per(table, state[state["is_overdue"]]),
+        "completed_year": _per(table, done_calls),
+        "findings": _per(table, facts.findings),
+        "cases": _per(table, facts.cases),
+        "opinions": _per(table, facts.opinions),
+        "rows_rejected": table["branch_no"].map(facts.rows_sent_back).fillna(0).astype(int),
+        "late": _per(table, late),
+    }
+    table = table.assign(**per_branch)
+    sent = _per(table, carried)
+    table["state"] = "partly"
+    table.loc[table["open"] == 0, "state"] = "done"
+    table.loc[(table["attempted"] == 0) & (table["open"] > 0), "state"] = "silent"
+    table.loc[(sent == 0) & (table["open"] > 0) & (table["attempted"] == 0), "state"] = "not_sent"
+    table.loc[table["assigned"] == 0, "state"] = "nothing_due"
+    return BRANCHES.validate(table[list(BRANCHES.columns)])
+
+
+def _per(table: pd.DataFrame, rows: pd.DataFrame, amount: str | None = None) -> pd.Series[int]:
+    grouped = rows.groupby("branch_no")
+    found = grouped[amount].sum() if amount else grouped.size()
+    return table["branch_no"].map(found).fillna(0).astype(int)
+
+
+def _counts(values: pd.Series[Any]) -> dict[str, int]:
+    return {str(key): int(n) for key, n in values.value_counts().sort_index().items()}
+
+
+def _sums(rows: pd.DataFrame, key: str, amount: str) -> dict[str, int]:
+    return {str(k): int(n) for k, n in rows.groupby(key)[amount].sum().items()}

@@ -1,0 +1,188 @@
+"""The outbox: every mail of any kind is written, claimed, sent and settled here, and nowhere else.
+
+Claim before send: the row with its Message-ID and its bytes are on disk before the server is spoken to, the outcome
+after. A crash in between leaves a claim without outcome, which the next run books as *unknown*; nothing is sent twice
+blindly. Knows no words of a mail and no recipient's role.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from prefect import task
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from models.tables import Mail, MailItem, MailOutcome
+from tasks.mail import Attachment, Letter, Post, Rendered, compose, message_id
+from tasks.settings import Settings
+
+log = logging.getLogger(__name__)
+
+UNREACHED = 3
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One mail ready to go. items are the assignments or cases it carries."""
+
+    kind: str
+    campaign_id: str
+    recipient: str
+    role: str
+    sequence: int
+    to_address: str
+    subject: str
+    message_id: str
+    message: bytes
+    items: tuple[tuple[str, int], ...] = ()
+
+
+def write(
+    settings: Settings,
+    kind: str,
+    campaign_id: str,
+    recipient: str,
+    role: str,
+    sequence: int,
+    to_address: str,
+    words: Rendered,
+    *,
+    now: datetime,
+    attachments: tuple[Attachment, ...] = (),
+    items: tuple[tuple[str, int], ...] = (),
+) -> Piece:
+    """A mail as it will go: its Message-ID follows from its key."""
+    sender = settings.mail_from
+    own_id = message_id(kind, campaign_id, recipient, role, sequence, sender.rpartition("@")[2])
+    letter = Letter(to_address, words.subject, words.html, words.text, attachments, own_id, now)
+    content = compose(letter, from_address=sender, from_name=settings.mail_name)
+    return Piece(kind, campaign_id, recipient, role, sequence, to_address, words.subject, own_id, content, items)
+
+
+def next_sequence(session: Session, kind: str, campaign_id: str, recipient: str, role: str) -> int:
+    """The sequence the next mail of this key has, from 1."""
+    last = session.scalar(
+        select(func.max(Mail.sequence)).where(
+            Mail.kind == kind, Mail.campaign_id == campaign_id, Mail.recipient == recipient, Mail.role == role
+        )
+    )
+    return (last or 0) + 1
+
+
+def book_lost(session: Session, now: datetime) -> list[str]:
+    """Claims without an outcome become *unknown*; their keys are returned. Call only while holding the outbox."""
+    lost = session.scalars(
+        select(Mail).where(~select(MailOutcome.id).where(MailOutcome.mail_id == Mail.id).exists())
+    ).all()
+    for mail in lost:
+        session.add(
+            MailOutcome(
+                mail_id=mail.id,
+                outcome="unknown",
+                code=None,
+                decided_by="outbox",
+                at=now,
+                detail="the run ended between claim and outcome",
+            )
+        )
+    return [f"{mail.kind} {mail.campaign_id} {mail.recipient} #{mail.sequence}" for mail in lost]
+
+
+@task(name="deliver mails", task_run_name="deliver {kind} mails")
+def deliver(
+    kind: str,
+    pieces: Iterable[Piece],
+    post: Post,
+    begin: Callable[[], AbstractContextManager[Session]],
+    *,
+    folder: Path,
+    home: Path,
+    from_address: str,
+    now: datetime,
+    run: str,
+) -> dict[str, int]:
+    """Send pieces one after the other; counts by outcome, claimed included. Call only while holding the outbox.
+
+    A server that three mails in a row could not even reach is left alone: the rest is neither claimed nor lost, the
+    next run takes it up.
+    """
+    counts: Counter[str] = Counter(claimed=0, sent=0, failed=0, unknown=0)
+    unreached = 0
+    for piece in pieces:
+        if unreached == UNREACHED:
+            log.error(
+                "%s: the mail server could not be reached %s times in a row; the rest waits for the next run",
+                kind,
+                UNREACHED,
+            )
+            break
+        path = folder / piece.campaign_id / f"{piece.kind}-{piece.recipient}-{piece.role}-{piece.sequence}.eml"
+        _keep(path, piece.message)
+        with begin() as session:
+            mail = Mail(
+                kind=piece.kind,
+                campaign_id=piece.campaign_id,
+                recipient=piece.recipient,
+                role=piece.role,
+                sequence=piece.sequence,
+                to_address=piece.to_address,
+                subject=piece.subject,
+                message_id=piece.message_id,
+                message_sha256=hashlib.sha256(piece.message).hexdigest(),
+                path=str(path.relative_to(home)),
+                claimed_at=now,
+                claimed_by=run,
+            )
+            session.add(mail)
+            session.flush()
+            session.add_all(MailItem(mail_id=mail.id, kind=item_kind, item_id=item) for item_kind, item in piece.items)
+            mail_id = mail.id
+        counts["claimed"] += 1
+        delivery = post.send(piece.message, from_address, piece.to_address)
+        with begin() as session:
+            session.add(
+                MailOutcome(
+                    mail_id=mail_id,
+                    outcome=delivery.outcome,
+                    code=delivery.code,
+                    detail=delivery.detail,
+                    decided_by="outbox",
+                    at=now,
+                )
+            )
+        counts[delivery.outcome] += 1
+        unreached = unreached + 1 if delivery.outcome == "failed" and delivery.code is None else 0
+        if delivery.outcome != "sent":
+            log.warning(
+                "%s %s to %s #%s: %s %s",
+                kind,
+                piece.campaign_id,
+                piece.recipient,
+                piece.sequence,
+                delivery.outcome,
+                delivery.detail,
+            )
+    return dict(counts)
+
+
+def settle(session: Session, mail: Mail, *, outcome: str, by: str, reason: str, now: datetime) -> None:
+    """Book what a person found out about an unknown mail; *failed* lets the next run send it again."""
+    session.add(MailOutcome(mail_id=mail.id, outcome=outcome, code=None, detail=reason, decided_by=by, at=now))
+
+
+def _keep(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as handle:
+        handle.write(content)
+        handle.flush()
+        os.fsync(handle.fileno())

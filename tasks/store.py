@@ -1,0 +1,183 @@
+"""The database: opening it, one transaction each, mutual exclusion, the audit chain and the outbox.
+
+SQLite by default, PostgreSQL by URL. What each flow reads and writes stands in tasks/records.py.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, event, inspect, make_url, select, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from models import CallbackError
+from models.tables import Audit
+from tasks.settings import PROJECT, Settings, read_secret
+
+log = logging.getLogger(__name__)
+
+
+class StoreError(CallbackError):
+    """The database cannot be reached or is not of this version."""
+
+
+class Busy(CallbackError):
+    """Another run holds what this one needs."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """One open database."""
+
+    engine: Engine
+    home: Path
+
+    @contextmanager
+    def begin(self) -> Iterator[Session]:
+        """One transaction: all of it, or nothing after an error or a crash."""
+        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def exclusive(self, name: str) -> Iterator[None]:
+        """Nobody else is inside the same name at the same time; the lock falls with the process, also by kill -9.
+
+        Raises Busy at once when it is held: a scheduled run comes again anyway.
+        """
+        if self.engine.dialect.name == "postgresql":
+            with self.engine.connect() as connection:
+                key = zlib.crc32(f"huifang:{name}".encode())
+                if not connection.scalar(text("select pg_try_advisory_lock(:key)"), {"key": key}):
+                    raise Busy(f"another run is at {name!r}; try again when it has ended")
+                try:
+                    yield
+                finally:
+                    connection.execute(text("select pg_advisory_unlock(:key)"), {"key": key})
+            return
+        path = self.home / "locks" / f"{name}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with path.open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Busy(f"another run is at {name!r}; try again when it has ended") from None
+            yield
+
+
+def open_store(settings: Settings) -> Store:
+    """The store of the settings, with tables made when it is empty.
+
+    Raises StoreError when it cannot be reached, or holds tables of another version than this code.
+    """
+    store = connect_store(settings)
+    _migrate_when_empty(store.engine)
+    return store
+
+
+def connect_store(settings: Settings) -> Store:
+    """The store of the settings, whatever is in it. Raises StoreError when it cannot be reached."""
+    url = make_url(settings.store_url)
+    if password := read_secret(settings.database_password_file, "HUIFANG_DATABASE_PASSWORD_FILE"):
+        url = url.set(password=password.get_secret_value())
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    home = settings.home.resolve()
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise StoreError(f"HUIFANG_DATABASE_URL: {url.drivername} is not supported; use sqlite:///… or postgresql://…")
+    engine = create_engine(url, pool_pre_ping=True)
+    if engine.dialect.name == "sqlite":
+        _prepare_sqlite(engine)
+    try:
+        engine.connect().close()
+    except OperationalError as error:
+        shown = url.render_as_string(hide_password=True)
+        raise StoreError(
+            f"database {shown}: {str(error.orig).strip().splitlines()[0]}; check HUIFANG_DATABASE_URL"
+        ) from None
+    return Store(engine, home)
+
+
+def upgrade(engine: Engine) -> None:
+    """Bring the tables to this code's version."""
+    with engine.begin() as connection:
+        config = _alembic()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def version_of(engine: Engine) -> tuple[str | None, str]:
+    """The revision the database is at, and the one this code needs."""
+    head = ScriptDirectory.from_config(_alembic()).get_current_head()
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision(), head or ""
+
+
+def record(
+    session: Session, *, actor: str, action: str, subject: str, payload: Mapping[str, Any], at: datetime
+) -> None:
+    """Append one decision to the audit chain, in the transaction that carries it out."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("select pg_advisory_xact_lock(:key)"), {"key": zlib.crc32(b"huifang:audit")})
+    session.flush()
+    last = session.scalar(select(Audit.sha256).order_by(Audit.id.desc()).limit(1)) or "0" * 64
+    body = json.dumps(payload, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
+    payload_sha256 = hashlib.sha256(body.encode()).hexdigest()
+    line = "\n".join([last, actor, action, subject, payload_sha256, at.isoformat()])
+    session.add(
+        Audit(
+            prev_sha256=last,
+            sha256=hashlib.sha256(line.encode()).hexdigest(),
+            actor=actor,
+            action=action,
+            subject=subject,
+            payload_sha256=payload_sha256,
+            at=at,
+        )
+    )
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, _: Any) -> None:
+        # The driver would begin late and lose a lock race; we begin ourselves below.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _migrate_when_empty(engine: Engine) -> None:
+    present, needed = version_of(engine)
+    if present == needed:
+        return
+    if present is None and not inspect(engine).get_table_names():
+        upgrade(engine)
+        return
+    raise StoreError(
+        f"the database is at version {present or 'unknown'}, this code needs {needed}: run `huifang db upgrade`"
+    )
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(PROJECT / "migrations"))
+    return config

@@ -1,0 +1,623 @@
+"""Returns are fetched once from where they lie, and what strangers send costs one message at most."""
+
+from __future__ import annotations
+
+import base64
+import getpass
+import io
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from email.message import EmailMessage
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import msoffcrypto.format.ooxml
+import openpyxl
+import pandas as pd
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from models.returns import Opened, judge_callback_rows
+from models.row_code import RowKey, row_code
+from models.sheets import write_sheet
+from tasks.mailbox import MailboxError, open_mailbox, open_messages, spool
+from tasks.settings import PROJECT, Settings
+
+KEY = RowKey(1, b"a secret for the tests")
+PASSWORD = "营业部0101口令"
+BRANCH = "b0101@branch.example"
+XLSX = "vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+
+def filled_sheet() -> bytes:
+    rows = pd.DataFrame(
+        {
+            "row_code": [row_code("assignment", 17, KEY), row_code("assignment", 18, KEY)],
+            "customer_name": ["张*", "李*"],
+            "phone": ["013800001234", "075583990011"],
+            "form": ["risk_warning"] * 2,
+            "developer": [""] * 2,
+            "due_on": [date(2026, 3, 20)] * 2,
+        }
+    )
+    clear = write_sheet(
+        "callback",
+        rows,
+        campaign="c",
+        title="t",
+        branch_no="0101",
+        branch_name="福田",
+        language="zh_CN",
+        issued_on=date(2026, 3, 2),
+    )
+    book = openpyxl.load_workbook(io.BytesIO(clear))
+    table = book.worksheets[1]
+    answers = [datetime(2026, 3, 5), "14:30", "王芳", "电话", 1, "成功·无异常", *["已核·无异常"] * 5]  # noqa: DTZ001 (a day)
+    for column, value in enumerate(answers, start=7):
+        table.cell(4, column, value)
+    table.cell(5, 12, "=1+1")
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()
+
+
+SHEET = filled_sheet()
+
+
+def encrypted(content: bytes, password: str = PASSWORD) -> bytes:
+    file = io.BytesIO()
+    msoffcrypto.format.ooxml.OOXMLFile(io.BytesIO(content)).encrypt(password, file)
+    return file.getvalue()
+
+
+def letter(*attachments: tuple[str, bytes], sender: str = BRANCH, subject: str = "回访结果") -> EmailMessage:
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = sender, "huifang@hq.example", subject
+    message["Message-ID"] = "<1@branch.example>"
+    message.set_content("请查收")
+    for name, content in attachments:
+        message.add_attachment(content, maintype="application", subtype="octet-stream", filename=name)
+    return message
+
+
+def settings_for(home: Path, **more: Any) -> Settings:
+    return Settings(home=home, **more)
+
+
+def opened(home: Path, *messages: bytes | EmailMessage, timeout_seconds: float = 60) -> list[Opened]:
+    paths = []
+    for number, message in enumerate(messages):
+        path = home / f"{number}.eml"
+        path.write_bytes(bytes(message))
+        paths.append(path)
+    passwords = {BRANCH: ["last year's", PASSWORD]}
+    return list(open_messages(paths, passwords, settings_for(home), timeout_seconds=timeout_seconds))
+
+
+def accepted(message: Opened) -> list[int]:
+    task = {
+        "assignment_id": 17,
+        "branch_no": "0101",
+        "campaign_id": "c",
+        "customer_name": "张*",
+        "phone": "013800001234",
+        "due_on": date(2026, 3, 20),
+        "assigned_on": date(2026, 3, 2),
+        "attempts_required": 3,
+        "developer_name": "",
+    }
+    expected = pd.DataFrame([task, task | {"assignment_id": 18, "customer_name": "李*", "phone": "075583990011"}])
+    judgement = judge_callback_rows(message, expected, [KEY], branch_no="0101", as_of=date(2026, 3, 10))
+    return list(judgement.accepted["assignment_id"])
+
+
+# ---- what is opened
+
+
+def test_a_sheet_is_read_in_clear_and_encrypted_with_its_formulas_and_who_sent_it(tmp_path: Path) -> None:
+    clear, locked = opened(tmp_path, letter(("回访.xlsx", SHEET)), letter(("回访.xlsx", encrypted(SHEET))))
+    for message in (clear, locked):
+        assert (message.from_headers, list(message.from_addresses), list(message.from_defects)) == (1, [BRANCH], [])
+        assert message.subject == "回访结果"
+        assert [book.name for book in message.workbooks] == ["回访.xlsx"]
+        assert (5, 12) in message.workbooks[0].sheets[1].formulas
+        assert accepted(message) == [17]
+    assert [message.workbooks[0].was_encrypted for message in (clear, locked)] == [False, True]
+
+
+def test_a_sheet_locked_with_a_strangers_password_is_told_so(tmp_path: Path) -> None:
+    wrong, stranger = opened(
+        tmp_path,
+        letter(("a.xlsx", encrypted(SHEET, "?"))),
+        letter(("a.xlsx", encrypted(SHEET)), sender="x@evil.example"),
+    )
+    assert [message.workbooks[0].error for message in (wrong, stranger)] == ["wrong_password"] * 2
+
+
+def test_a_flipped_bit_in_an_encrypted_sheet_is_not_read(tmp_path: Path) -> None:
+    content = bytearray(encrypted(SHEET))
+    content[len(content) // 2] ^= 1
+    assert opened(tmp_path, letter(("a.xlsx", bytes(content))))[0].workbooks[0].error == "unreadable"
+
+
+def test_every_attachment_is_kept_even_unnamed_inline_nested_and_zipped(tmp_path: Path) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as members:
+        members.writestr("回访登记表.xlsx", SHEET)
+        members.writestr("录音.mp3", b"ID3" + bytes(100))
+    outer = letter(("全部.zip", archive.getvalue()))
+    outer.add_attachment(b"\x89PNG", maintype="image", subtype="png", disposition="inline")
+    outer.add_attachment(letter(("旧表.xlsx", SHEET)))
+    (message,) = opened(tmp_path, outer)
+    assert [file.name for file in message.files] == ["全部.zip", "回访登记表.xlsx", "录音.mp3", "", "旧表.xlsx"]
+    assert [(book.name, book.depth) for book in message.workbooks] == [("回访登记表.xlsx", 0), ("旧表.xlsx", 1)]
+    for file in message.files:
+        assert Path(file.path).stat().st_size == file.size_bytes
+
+
+def test_gb_bytes_behind_a_gb2312_label_keep_their_characters(tmp_path: Path) -> None:
+    name = "朱镕基.csv".encode("gbk")
+    text = f"任务编码,客户姓名\n{row_code('assignment', 17, KEY)},朱镕基\n".encode("gbk")
+    raw = (
+        b"From: b0101@branch.example\r\nSubject: =?gb2312?B?" + base64.b64encode("朱镕基".encode("gbk")) + b"?=\r\n"
+        b"MIME-Version: 1.0\r\n"
+        b'Content-Type: text/csv; name="' + name + b'"\r\nContent-Disposition: attachment\r\n\r\n' + text
+    )
+    (message,) = opened(tmp_path, raw)
+    assert message.subject == "朱镕基"
+    assert message.workbooks[0].name == "朱镕基.csv"
+    assert message.workbooks[0].sheets[0].rows[1][1] == "朱镕基"
+
+
+def test_a_forged_display_name_and_a_second_from_are_reported(tmp_path: Path) -> None:
+    forged, double = opened(
+        tmp_path,
+        b"From: b0101@branch.example <x@evil.example>\r\n\r\nhi",
+        b"From: b0101@branch.example\r\nFrom: x@evil.example\r\n\r\nhi",
+    )
+    assert forged.from_defects
+    assert double.from_headers == 2
+
+
+def test_a_cut_off_message_is_reported_as_truncated(tmp_path: Path) -> None:
+    whole = bytes(letter(("a.xlsx", SHEET)))
+    (message,) = opened(tmp_path, whole[: len(whole) // 2])
+    assert "CloseBoundaryNotFoundDefect" in message.defects
+    assert accepted(message) == []
+
+
+SOFFICE = shutil.which("soffice")
+
+
+@pytest.mark.skipif(SOFFICE is None, reason="no LibreOffice on this machine (apt install libreoffice-calc)")
+def test_a_sheet_saved_by_libreoffice_in_four_formats_still_counts(tmp_path: Path) -> None:
+    (tmp_path / "a.xlsx").write_bytes(SHEET)
+    csv_of_second_sheet = "csv:Text - txt - csv (StarCalc):44,34,76,1,,0,false,true,false,false,false,2"
+    for kind in ("ods", "xls", csv_of_second_sheet):
+        subprocess.run(
+            [
+                str(SOFFICE),
+                f"-env:UserInstallation=file://{tmp_path}/office",
+                "--headless",
+                "--convert-to",
+                kind,
+                "a.xlsx",
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            timeout=120,
+            check=True,
+        )
+    (tmp_path / "again").mkdir()
+    subprocess.run(
+        [
+            str(SOFFICE),
+            f"-env:UserInstallation=file://{tmp_path}/office",
+            "--headless",
+            "--convert-to",
+            "xlsx",
+            "--outdir",
+            "again",
+            "a.ods",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    saved = [tmp_path / "a.ods", tmp_path / "a.xls", *tmp_path.glob("a*.csv"), tmp_path / "again" / "a.xlsx"]
+    found = opened(tmp_path, *(letter((path.name, path.read_bytes())) for path in saved))
+    assert [accepted(message) for message in found] == [[17]] * 4
+    formulas = [any((5, 12) in sheet.formulas for sheet in message.workbooks[0].sheets) for message in found]
+    assert formulas == [True, False, False, True], "xls and csv do not tell"
+
+
+def test_one_child_reads_encrypted_sheets_beyond_its_first_seconds_of_work(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = opened(tmp_path, *[letter(("a.xlsx", encrypted(SHEET)))] * 6)
+    assert [accepted(message) for message in found] == [[17]] * 6
+    assert caplog.records == [], "no child had to be replaced"
+
+
+# ---- bombs
+
+
+def bombed(name: str, content: bytes) -> bytes:
+    """The sheet with one of its zip members replaced."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(SHEET)) as source, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as target:
+        for member in source.namelist():
+            target.writestr(member, content if member == name else source.read(member))
+    return file.getvalue()
+
+
+def cells(*places: str) -> bytes:
+    rows = "".join(f'<row r="{place.lstrip("ABCDEFX")}"><c r="{place}"><v>1</v></c></row>' for place in places)
+    space = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    return f'<worksheet xmlns="{space}"><sheetData>{rows}</sheetData></worksheet>'.encode()
+
+
+SECOND = "xl/worksheets/sheet2.xml"
+BOMBS = {
+    "far corners": bombed(SECOND, cells("A1", "XFD1048576")),
+    "an endless row number": bombed(SECOND, cells("A99999999999")),
+    "a gigabyte of blanks": bombed(SECOND, b" " * (70 << 20)),
+    "billion laughs": bombed(
+        SECOND, b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;">]><worksheet>&b;</worksheet>'
+    ),
+    "an outside file": bombed(
+        SECOND, b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><worksheet>&a;</worksheet>'
+    ),
+    "no workbook at all": b"PK\x03\x04" + bytes(500),
+    "an OLE head only": bytes.fromhex("D0CF11E0A1B11AE1") + bytes(5000),
+}
+
+
+def test_a_bomb_costs_its_own_message_only(tmp_path: Path) -> None:
+    honest = letter(("a.xlsx", SHEET))
+    mails = [message for bomb in BOMBS.values() for message in (letter(("b.xlsx", bomb)), honest)]
+    found = opened(tmp_path, *mails)
+    assert len(found) == len(mails)
+    assert [accepted(message) for message in found[1::2]] == [[17]] * len(BOMBS)
+    for name, message in zip(BOMBS, found[::2], strict=True):
+        assert accepted(message) == [], name
+        assert message.error or [book.error for book in message.workbooks] in (["too_large"], ["unreadable"]), name
+
+
+def test_a_message_that_takes_too_long_is_given_up_and_the_next_is_read(tmp_path: Path) -> None:
+    fifo = tmp_path / "slow.eml"
+    os.mkfifo(fifo)
+    good = tmp_path / "good.eml"
+    good.write_bytes(bytes(letter(("a.xlsx", SHEET))))
+    slow, read = open_messages([fifo, good], {}, settings_for(tmp_path), timeout_seconds=5)
+    assert (slow.error, slow.sha256) == ("timeout", "slow")
+    assert accepted(read) == [17]
+
+
+def test_the_child_starts_without_pandas_and_prefect() -> None:
+    code = "import sys, tasks.sandbox; print({'pandas', 'prefect', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.stdout == "set()\n"
+
+
+def test_a_child_that_dies_is_replaced(tmp_path: Path) -> None:
+    gone, good = tmp_path / "gone.eml", tmp_path / "good.eml"
+    good.write_bytes(bytes(letter(("a.xlsx", SHEET))))
+    lost, read = open_messages([gone, good], {}, settings_for(tmp_path))
+    assert lost.error == "unreadable"
+    assert accepted(read) == [17]
+
+
+@hypothesis_settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=40), min_size=10, max_size=10))
+def test_mutated_messages_are_all_reported(tmp_path: Path, mutations: list[list[tuple[float, int]]]) -> None:
+    mails = []
+    for changes in mutations:
+        raw = bytearray(bytes(letter(("回访.xlsx", SHEET))))
+        for place, value in changes:
+            raw[int(place * (len(raw) - 1))] = value
+        mails.append(bytes(raw))
+    assert len(opened(tmp_path, *mails)) == len(mails)
+
+
+# ---- where returns lie
+
+
+def deliver(maildir: Path, *messages: EmailMessage) -> None:
+    for part in ("tmp", "new", "cur"):
+        (maildir / part).mkdir(parents=True, exist_ok=True)
+    for number, message in enumerate(messages):
+        (maildir / "new" / f"{1772000000 + number}.M{number}P1.host").write_bytes(message.as_bytes())
+
+
+def test_a_maildir_is_emptied_into_its_subfolders_and_nothing_is_deleted(tmp_path: Path) -> None:
+    deliver(tmp_path / "mail", letter(subject="一"), letter(subject="二"), letter(subject="三"))
+    settings = settings_for(tmp_path, returns_url=f"maildir:{tmp_path / 'mail'}")
+    box = open_mailbox(settings)
+    first, second, third = box.letters()
+    stored = spool(box, first, settings.spool)
+    assert stored.path.read_bytes() == letter(subject="一").as_bytes()
+    assert spool(box, first, settings.spool) == stored, "a second call finds the same file"
+    assert [path.name for path in settings.spool.iterdir()] == [f"{stored.sha256}.eml"]
+    for message, folder in ((first, "Processed"), (second, "Rejected"), (third, "Quarantine")):
+        box.move(message, folder)  # type: ignore[arg-type]
+    box.move(first, "Processed")
+    assert list(box.letters()) == []
+    kept = {
+        folder: len(list((tmp_path / "mail" / f".{folder}" / "cur").iterdir()))
+        for folder in ("Processed", "Rejected", "Quarantine")
+    }
+    assert kept == {"Processed": 1, "Rejected": 1, "Quarantine": 1}
+    box.close()
+
+
+def test_a_drop_folder_keeps_two_files_of_the_same_name(tmp_path: Path) -> None:
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    box = open_mailbox(settings_for(tmp_path, returns_url=f"file:{drop}"))
+    for subject in ("一", "二"):
+        (drop / "a.eml").write_bytes(letter(subject=subject).as_bytes())
+        (message,) = box.letters()
+        box.move(message, "Processed")
+    assert len(list((drop / "Processed").iterdir())) == 2
+
+
+def test_a_letter_that_is_gone_leaves_nothing_in_the_spool(tmp_path: Path) -> None:
+    deliver(tmp_path / "mail", letter())
+    settings = settings_for(tmp_path, returns_url=f"maildir:{tmp_path / 'mail'}")
+    box = open_mailbox(settings)
+    (message,) = box.letters()
+    box.move(message, "Processed")
+    with pytest.raises(MailboxError, match="gone"):
+        spool(box, message, settings.spool)
+    assert list(settings.spool.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("pop3://x", "pop3: is no kind"),
+        ("file:/nowhere/at/all", "no such folder"),
+        ("imaps://host/INBOX", "user or host is missing"),
+        ("imaps://u:secret@host/INBOX", "holds a password"),
+        ("imaps://u@host/INBOX", "HUIFANG_RETURNS_PASSWORD_FILE is not set"),
+    ],
+)
+def test_a_wrong_mailbox_url_says_what_to_write(tmp_path: Path, url: str, words: str) -> None:
+    with pytest.raises(MailboxError, match=words) as error:
+        open_mailbox(settings_for(tmp_path, returns_url=url))
+    assert "secret" not in str(error.value)
+
+
+# ---- IMAP, against a real Dovecot
+
+DOVECOT = shutil.which("dovecot") or shutil.which("dovecot", path="/usr/sbin:/usr/local/sbin")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def make_ca(folder: Path, host: str) -> None:
+    """A CA and a server certificate for one host, as PEM files."""
+    now = datetime.now(UTC)
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "huifang test CA")])
+
+    def builder(subject: x509.Name, public: Any) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(ca_name)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(1))
+            .not_valid_after(now + timedelta(1))
+        )
+
+    ca = (
+        builder(ca_name, ca_key.public_key())
+        .add_extension(x509.BasicConstraints(True, None), True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), False)
+        .add_extension(x509.KeyUsage(True, False, False, False, False, True, True, False, False), True)
+        .sign(ca_key, hashes.SHA256())
+    )
+    names: list[x509.GeneralName] = [x509.DNSName(host)]
+    if host == "localhost":
+        names.append(x509.IPAddress(IPv4Address("127.0.0.1")))
+    leaf = (
+        builder(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)]), key.public_key())
+        .add_extension(x509.SubjectAlternativeName(names), False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    (folder / "ca.pem").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
+    (folder / "cert.pem").write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+
+
+class Dovecot:
+    """One Dovecot of our own on loopback, with one user and a Maildir."""
+
+    def __init__(self, folder: Path, host: str = "localhost") -> None:
+        self.folder, self.port = folder, free_port()
+        self.maildir = folder / "mail"
+        self.password_file = folder / "password"
+        self.password_file.write_text("geheim\n", encoding="utf-8")
+        (folder / "users").write_text("collector:{PLAIN}geheim\n", encoding="utf-8")
+        make_ca(folder, host)
+        deliver(self.maildir)
+        # Started by root it must give its children another user than root; started by anybody else, itself.
+        user = "nobody" if os.getuid() == 0 else getpass.getuser()
+        group = subprocess.run(["id", "-gn", user], capture_output=True, text=True, check=True).stdout.strip()
+        uid, gid = (
+            int(subprocess.run(["id", flag, user], capture_output=True, text=True, check=True).stdout)
+            for flag in ("-u", "-g")
+        )
+        (folder / "dovecot.conf").write_text(
+            f"""
+base_dir = {folder}/run
+state_dir = {folder}/state
+log_path = {folder}/log
+protocols = imap
+listen = 127.0.0.1
+default_login_user = {user}
+default_internal_user = {user}
+default_internal_group = {group}
+first_valid_uid = 1
+first_valid_gid = 1
+mail_location = maildir:{self.maildir}
+ssl = required
+ssl_cert = <{folder}/cert.pem
+ssl_key = <{folder}/key.pem
+service anvil {{
+  chroot =
+}}
+service imap-login {{
+  chroot =
+  inet_listener imap {{
+    port = 0
+  }}
+  inet_listener imaps {{
+    port = {self.port}
+    ssl = yes
+  }}
+}}
+namespace inbox {{
+  inbox = yes
+  separator = /
+}}
+passdb {{
+  driver = passwd-file
+  args = scheme=PLAIN {folder}/users
+}}
+userdb {{
+  driver = static
+  args = uid={uid} gid={gid} home={folder}
+}}
+""",
+            encoding="utf-8",
+        )
+        if os.getuid() == 0:
+            for path in (folder, *folder.rglob("*")):
+                os.chown(path, uid, gid)
+        self.process = subprocess.Popen(
+            [str(DOVECOT), "-F", "-c", str(folder / "dovecot.conf")], stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        for _ in range(100):
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        else:
+            self.stop()
+            log = folder / "log"
+            raise RuntimeError(f"dovecot did not start: {log.read_text() if log.exists() else 'no log'}")
+
+    def deliver(self, *messages: EmailMessage) -> None:
+        deliver(self.maildir, *messages)
+
+    def settings(self, home: Path, folder: str = "INBOX", **more: Any) -> Settings:
+        given = {"returns_password_file": self.password_file, "returns_ca_file": self.folder / "ca.pem"}
+        return settings_for(home, returns_url=f"imaps://collector@localhost:{self.port}/{folder}", **given | more)
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+
+
+@pytest.fixture
+def server_folder() -> Iterator[Path]:
+    # Below pytest's own folder no other user may look, and a socket's path must be short.
+    folder = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def dovecot(server_folder: Path) -> Iterator[Dovecot]:
+    if DOVECOT is None:
+        pytest.skip("no dovecot on this machine (apt install dovecot-imapd)")
+    server = Dovecot(server_folder)
+    yield server
+    server.stop()
+
+
+def test_imap_gives_the_bytes_that_came_and_moves_each_letter(dovecot: Dovecot, tmp_path: Path) -> None:
+    big = letter(("录音.mp3", os.urandom(3 << 20)), subject="大")
+    dovecot.deliver(letter(subject="一"), big, letter(subject="三"))
+    settings = dovecot.settings(tmp_path)
+    box = open_mailbox(settings)
+    letters = list(box.letters())
+    assert len({message.uid_validity for message in letters}) == 1
+    sizes = [spool(box, message, settings.spool).size_bytes for message in letters]
+    assert sizes[1] > 3 << 20
+    for message, folder in zip(letters, ("Processed", "Rejected", "Quarantine"), strict=True):
+        box.move(message, folder)  # type: ignore[arg-type]
+    box.move(letters[0], "Processed")
+    assert list(box.letters()) == []
+    box.close()
+    for folder in ("Processed", "Rejected", "Quarantine"):
+        moved = open_mailbox(dovecot.settings(tmp_path, folder))
+        assert len(list(moved.letters())) == 1
+        moved.close()
+    found = {message.subject for message in open_messages(sorted(settings.spool.glob("*.eml")), {}, settings)}
+    assert found == {"一", "大", "三"}
+
+
+def test_a_server_with_an_unknown_ca_or_a_wrong_password_is_refused(dovecot: Dovecot, tmp_path: Path) -> None:
+    with pytest.raises(MailboxError, match="CERTIFICATE_VERIFY_FAILED"):
+        open_mailbox(dovecot.settings(tmp_path, returns_ca_file=None))
+    wrong = tmp_path / "wrong"
+    wrong.write_text("nein", encoding="utf-8")
+    with pytest.raises(MailboxError, match="check user, password"):
+        open_mailbox(dovecot.settings(tmp_path, returns_password_file=wrong))
+    with pytest.raises(MailboxError, match="check user, password and folder"):
+        open_mailbox(dovecot.settings(tmp_path, "Nowhere"))
+
+
+@pytest.mark.skipif(DOVECOT is None, reason="no dovecot on this machine (apt install dovecot-imapd)")
+def test_a_server_with_a_certificate_for_another_host_is_refused(server_folder: Path, tmp_path: Path) -> None:
+    server = Dovecot(server_folder, host="mx.evil.example")
+    try:
+        with pytest.raises(MailboxError, match="CERTIFICATE_VERIFY_FAILED"):
+            open_mailbox(server.settings(tmp_path))
+    finally:
+        server.stop()
+    assert ssl.create_default_context().check_hostname
+
+
+def test_a_server_that_goes_away_is_an_error_with_the_place_and_loses_nothing(dovecot: Dovecot, tmp_path: Path) -> None:
+    dovecot.deliver(letter())
+    settings = dovecot.settings(tmp_path)
+    box = open_mailbox(settings)
+    (message,) = box.letters()
+    dovecot.stop()
+    with pytest.raises(MailboxError, match="localhost"):
+        spool(box, message, settings.spool)
+    box.close()
+    assert list(settings.spool.iterdir()) == []
+    assert len(list((dovecot.maildir / "cur").iterdir())) + len(list((dovecot.maildir / "new").iterdir())) == 1

@@ -1,0 +1,322 @@
+import hashlib
+import subprocess
+import sys
+from datetime import UTC, date, datetime
+
+import pandas as pd
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError
+
+from models.tables import (
+    Assignment,
+    AssignmentPurpose,
+    Audit,
+    Base,
+    Campaign,
+    DrawnCustomer,
+    Mail,
+    MailItem,
+    MailOutcome,
+    Message,
+    ProgrammeYear,
+    ReturnRow,
+)
+from tasks import outbox, records
+from tasks.settings import PROJECT, Settings
+from tasks.store import Busy, StoreError, open_store, record, version_of
+
+NOW = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
+
+
+def seed_campaign(session, calls=3):
+    session.add(
+        ProgrammeYear(
+            id="p-2026",
+            programme="p",
+            year=2026,
+            base_on=date(2025, 12, 31),
+            snapshots={},
+            plan="{}",
+            plan_sha256="x",
+            frame_path="f",
+            frame_sha256="x",
+            base=10,
+            eligible=10,
+            waived=0,
+            contradictions={},
+            code_version="t",
+            frozen_at=NOW,
+        )
+    )
+    session.flush()
+    session.add(
+        Campaign(
+            id="p-2026-03",
+            programme_year_id="p-2026",
+            period="2026-03",
+            as_of=date(2026, 3, 2),
+            calendar_version="c",
+            state_sha256="x",
+            committed_at=NOW,
+        )
+    )
+    session.flush()
+    campaign = session.get_one(Campaign, "p-2026-03")
+    new = pd.DataFrame(
+        {
+            "customer_id": [f"{n:04}" for n in range(calls)],
+            "branch_no": "0001",
+            "form": "risk_warning",
+            "developer_id": "",
+            "due_on": [date(2026, 3, 18)] * calls,
+        }
+    )
+    session.add_all(
+        DrawnCustomer(
+            campaign_id=campaign.id,
+            customer_id=f"{n:04}",
+            branch_no="0001",
+            group_key="0001",
+            stratum="*",
+            ticket="t",
+            rank=n + 1,
+            kind="sample",
+            form="risk_warning",
+            developer_id="",
+        )
+        for n in range(calls)
+    )
+    records.add_assignments(
+        session, campaign, new, pd.DataFrame(columns=["customer_id", "assignment_id"]), as_of=date(2026, 3, 2), now=NOW
+    )
+
+
+def claim(session, sequence, items=()):
+    mail = Mail(
+        kind="assignment",
+        campaign_id="p-2026-03",
+        recipient="0001",
+        role="operations_director",
+        sequence=sequence,
+        to_address="a@b.example",
+        subject="s",
+        message_id=f"<{sequence}@hq.example>",
+        message_sha256="x",
+        path="p",
+        claimed_at=NOW,
+        claimed_by="t",
+    )
+    session.add(mail)
+    session.flush()
+    session.add_all(MailItem(mail_id=mail.id, kind="assignment", item_id=i) for i in items)
+    return mail
+
+
+def settle(session, mail, outcome, code=None):
+    session.add(MailOutcome(mail_id=mail.id, outcome=outcome, code=code, detail="", decided_by="t", at=NOW))
+    session.flush()
+
+
+def test_migrations_make_exactly_the_tables_the_code_declares(store_settings):
+    store = open_store(store_settings)
+    with store.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    assert version_of(store.engine)[0] == version_of(store.engine)[1]
+
+
+def test_a_database_of_another_version_is_refused_with_the_command(store_settings):
+    store = open_store(store_settings)
+    with store.begin() as session:
+        session.execute(text("update alembic_version set version_num = '0000'"))
+    with pytest.raises(StoreError, match="huifang db upgrade"):
+        open_store(store_settings)
+
+
+def test_an_unreachable_database_names_the_setting_and_not_the_password(tmp_path):
+    with pytest.raises(StoreError, match="HUIFANG_DATABASE_URL") as caught:
+        open_store(Settings(home=tmp_path, database_url="postgresql://me:hush@127.0.0.1:1/x"))
+    assert "hush" not in str(caught.value)
+
+
+def test_times_come_back_aware_and_in_utc(store_settings):
+    store = open_store(store_settings)
+    with store.begin() as session:
+        session.add(
+            Message(sha256="x", path="p", size_bytes=1, first_seen_at=datetime.fromisoformat("2026-03-02T09:00+08:00"))
+        )
+    with store.begin() as session:
+        found = session.scalar(select(Message.first_seen_at))
+    assert found == NOW
+    assert found.tzinfo == UTC
+
+
+def test_audit_rows_are_chained_and_a_changed_one_breaks_the_chain(store_settings):
+    store = open_store(store_settings)
+    for n in range(3):
+        with store.begin() as session:
+            record(session, actor="a", action="b", subject=str(n), payload={"n": n}, at=NOW)
+    with store.begin() as session:
+        rows = session.scalars(select(Audit).order_by(Audit.id)).all()
+    before = "0" * 64
+    for row in rows:
+        line = "\n".join([before, row.actor, row.action, row.subject, row.payload_sha256, row.at.isoformat()])
+        assert row.prev_sha256 == before
+        assert row.sha256 == hashlib.sha256(line.encode()).hexdigest()
+        before = row.sha256
+
+
+def test_a_customer_is_assigned_once_in_a_campaign(store_settings):
+    store = open_store(store_settings)
+    with store.begin() as session:
+        seed_campaign(session)
+    with pytest.raises(IntegrityError), store.begin() as session:
+        session.add(
+            Assignment(
+                campaign_id="p-2026-03",
+                customer_id="0001",
+                branch_no="0001",
+                caller="branch",
+                form="conduct",
+                developer_id="",
+                due_on=date(2026, 3, 18),
+                calendar_version="c",
+                assigned_on=date(2026, 3, 2),
+                assigned_at=NOW,
+            )
+        )
+
+
+def test_calls_in_a_sent_or_unknown_mail_are_not_mailed_again_and_failed_ones_are(store_settings):
+    store = open_store(store_settings)
+    with store.begin() as session:
+        seed_campaign(session)
+    with store.begin() as session:
+        ids = list(records.calls_to_mail(session, "p-2026-03")["assignment_id"])
+        for sequence, (item, outcome) in enumerate(zip(ids, ["sent", "unknown", "failed"], strict=True), start=1):
+            settle(session, claim(session, sequence, [item]), outcome)
+    with store.begin() as session:
+        assert list(records.calls_to_mail(session, "p-2026-03")["assignment_id"]) == [ids[2]]
+        assert records.items_carried(session, "assignment") == set(ids[:2])
+
+
+def test_a_claim_without_outcome_becomes_unknown_once(store_settings):
+    store = open_store(store_settings)
+    with store.begin() as session:
+        seed_campaign(session)
+        claim(session, 1)
+    with store.begin() as session:
+        assert outbox.book_lost(session, NOW) == ["assignment p-2026-03 0001 #1"]
+    with store.begin() as session:
+        assert outbox.book_lost(session, NOW) == []
+        assert list(records.mails_of(session)["outcome"]) == ["unknown"]
+
+
+def test_an_address_refused_for_good_is_known_until_a_later_mail_gets_through(store_settings):
+    store = open_store(store_settings)
+    with store.begin() as session:
+        seed_campaign(session)
+        settle(session, claim(session, 1), "failed", 550)
+    with store.begin() as session:
+        assert records.refused_addresses(session) == {"a@b.example"}
+        settle(session, claim(session, 2), "sent", 250)
+    with store.begin() as session:
+        assert records.refused_addresses(session) == set()
+
+
+def returned(assignment_id, content, **more):
+    return {
+        "assignment_id": assignment_id,
+        "sheet": "s",
+        "row": 4,
+        "outcome": "done_clear",
+        "called_on": date(2026, 3, 5),
+        "called_at": "10:00",
+        "caller_name": "x",
+        "channel": "phone",
+        "attempts": 1,
+        "answers": {},
+        "violation": "",
+        "remark": "",
+        "completes": True,
+        "fails": False,
+        "is_late": False,
+        "content_sha256": content,
+        **more,
+    }
+
+
+def test_a_row_that_comes_by_several_paths_counts_once_and_a_later_version_supersedes(store_settings):
+    store = open_store(store_settings)
+    with store.begin() as session:
+        seed_campaign(session)
+        session.add_all(Message(sha256=str(n), path="p", size_bytes=1, first_seen_at=NOW) for n in range(3))
+        session.flush()
+        call = session.scalars(select(Assignment.id)).first()
+        first = pd.DataFrame([returned(call, "a", completes=False, outcome="rebook")])
+        assert len(records.add_return_rows(session, 1, first, booked_on=date(2026, 3, 6))) == 1
+        assert records.add_return_rows(session, 2, first, booked_on=date(2026, 3, 6)) == []
+        records.add_return_rows(session, 3, pd.DataFrame([returned(call, "b")]), booked_on=date(2026, 3, 7))
+    with store.begin() as session:
+        current = records.current_rows(session)
+        assert list(current["outcome"]) == ["done_clear"]
+        assert list(current["version"]) == [2]
+        assert len(session.scalars(select(ReturnRow)).all()) == 2
+
+
+def test_two_runs_cannot_be_inside_the_same_name(store_settings):
+    store, other = open_store(store_settings), open_store(store_settings)
+    with store.exclusive("outbox"):
+        with pytest.raises(Busy, match="another run"), other.exclusive("outbox"):
+            pass
+        with other.exclusive("collect"):
+            pass
+    with other.exclusive("outbox"):
+        pass
+
+
+def test_a_lock_falls_with_a_killed_process(store_settings):
+    code = (
+        "import os, sys, signal; from tasks.settings import Settings; from tasks.store import open_store\n"
+        "store = open_store(Settings())\n"
+        "with store.exclusive('outbox'):\n    print('in', flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = {
+        "HUIFANG_HOME": str(store_settings.home),
+        "HUIFANG_DATABASE_URL": store_settings.database_url,
+        "PATH": "/usr/bin:/bin",
+    }
+    open_store(store_settings)
+    child = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=environment, capture_output=True, text=True)
+    assert (child.stdout.strip(), child.returncode) == ("in", -9), child.stderr
+    with open_store(store_settings).exclusive("outbox"):
+        pass
+
+
+def test_purposes_of_a_campaign_keep_which_failed_call_was_replaced(store_settings):
+    store = open_store(store_settings)
+    with store.begin() as session:
+        seed_campaign(session)
+        campaign = session.get_one(Campaign, "p-2026-03")
+        failed = session.scalars(select(Assignment.id)).first()
+        new = pd.DataFrame(
+            {
+                "customer_id": ["0009"],
+                "branch_no": ["0001"],
+                "form": ["conduct"],
+                "developer_id": ["s"],
+                "due_on": [date(2026, 3, 30)],
+            }
+        )
+        none = pd.DataFrame(columns=["customer_id", "assignment_id"])
+        records.add_assignments(
+            session, campaign, new, none, as_of=date(2026, 3, 10), now=NOW, replaces={"0009": failed}
+        )
+    with store.begin() as session:
+        assert records.replaced_ids(session, "p-2026-03") == {failed}
+        assert (
+            session.scalar(select(AssignmentPurpose.replaces_id).where(AssignmentPurpose.replaces_id.is_not(None)))
+            == failed
+        )

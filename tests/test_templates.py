@@ -1,0 +1,372 @@
+"""The words of every mail: both languages, nothing missing, nothing injected, nothing personal asked for."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+from babel.messages.extract import extract_from_dir
+from babel.messages.pofile import read_po
+
+from models.feedback import BRANCHES, Standing
+from tasks.mail import LANGUAGES, TEMPLATES, Rendered, TemplateFault, Words, render
+
+BRANCH = {
+    "branch_no": "0001",
+    "branch_name": "北京西城证券营业部",
+    "base": 12345,
+    "eligible": 11002,
+    "goal": 1101,
+    "drawn": 96,
+    "reserve": 30,
+    "assigned": 96,
+    "attempted": 90,
+    "completed": 81,
+    "open": 9,
+    "replaced": 4,
+    "withdrawn": 1,
+    "expired": 1,
+    "overdue": 3,
+    "completed_year": 255,
+    "findings": 2,
+    "cases": 2,
+    "opinions": 5,
+    "rows_rejected": 4,
+    "late": 6,
+    "state": "partly",
+}
+SILENT = BRANCH | {
+    "branch_no": "0002",
+    "branch_name": "上海徐汇证券营业部",
+    "attempted": 0,
+    "completed": 0,
+    "open": 90,
+    "overdue": 90,
+    "state": "silent",
+    "findings": 0,
+    "cases": 0,
+    "opinions": 0,
+}
+STANDING = Standing(
+    campaign="daily_risk-2026-03",
+    programme="daily_risk",
+    title={"zh_CN": "日常合规风险提示回访", "en": "Daily risk-warning callbacks"},
+    period="2026-03",
+    as_of=date(2026, 3, 31),
+    base=24690,
+    eligible=22004,
+    excluded={"dormant": 2431, "suspended": 255, "minor": 0},
+    waived=0,
+    goal=2202,
+    drawn=192,
+    reserve=60,
+    assigned=192,
+    attempted=90,
+    completed=81,
+    completed_year=510,
+    open=99,
+    replaced=8,
+    withdrawn=2,
+    expired=2,
+    overdue=93,
+    mails={"claimed": 43, "sent": 40, "failed": 1, "unknown": 2, "in_flight": 0},
+    messages={
+        "seen": 31,
+        "accepted": 22,
+        "partly": 4,
+        "rejected": 1,
+        "quarantined": 2,
+        "notice": 1,
+        "held": 0,
+        "duplicate": 1,
+    },
+    findings=2,
+    cases=2,
+    opinions=5,
+    outcomes={"done_clear": 74, "done_suspect": 2, "done_opinion": 5},
+    violations={"password_known": 1, "sharing_profit": 1},
+    case_results={"confirmed": 1, "waiting": 1},
+    contradictions={"dormant_but_trading": 3},
+    shortfalls={"exhausted": 4},
+    frame_sha256="a3" * 32,
+    plan_sha256="b7" * 32,
+    sample_sha256="c9" * 32,
+    branches=BRANCHES.validate(pd.DataFrame([BRANCH, SILENT])),
+)
+COMMON = {
+    "branch_name": "北京西城证券营业部",
+    "title": "日常合规风险提示回访",
+    "period": "2026-03",
+    "due_on": date(2026, 3, 31),
+    "return_address": "huifang@hq.example",
+    "sender_name": "客服中心回访组",
+}
+LIST = COMMON | {"attachment_name": "回访登记表_0001_2026-03.xlsx", "key_place": "总部回访组密函"}
+REMINDER = COMMON | {
+    "number": 1,
+    "assigned": 96,
+    "completed": 81,
+    "open": 9,
+    "rows_rejected": 4,
+    "cases_overdue": 2,
+    "is_overdue": False,
+}
+PROBLEM = {
+    "sheet": "回访登记表",
+    "row": 17,
+    "column": "回访日期",
+    "code": "R07",
+    "advice": "请填写 2026-3-5 这样的日期",
+}
+RECEIPT = COMMON | {
+    "sheet": "callback_sheet",
+    "received_at": datetime(2026, 3, 30, 1, 5, tzinfo=UTC),
+    "reference": "9f2c41ab",
+    "accepted": 81,
+    "rejected": 4,
+    "problems": [PROBLEM, PROBLEM | {"row": 21, "column": "联系电话", "code": "R12", "advice": "与名单不符，请勿改动"}],
+    "problems_left_off": 0,
+    "is_late": False,
+}
+CASE = SimpleNamespace(
+    code="Z00003-7K3QX-M2T9P",
+    branch_name="北京西城证券营业部",
+    violations=["password_known", "other"],
+    result="waiting",
+)
+MAILS: dict[str, tuple[str, dict[str, Any]]] = {
+    "assignment": ("assignment", LIST | {"rows": 96, "supplement": 0}),
+    "assignment_supplement": ("assignment", LIST | {"rows": 4, "supplement": 2}),
+    "self_check": (
+        "self_check",
+        LIST | {"cases": 2, "workdays": 3, "attachment_name": "自查情况说明表_0001_2026-03.xlsx"},
+    ),
+    "reminder_silent": ("reminder", REMINDER | {"state": "silent", "completed": 0, "open": 96}),
+    "reminder_partly": ("reminder", REMINDER | {"state": "partly", "is_overdue": True, "number": 2}),
+    "reminder_rejected": ("reminder", REMINDER | {"state": "rejected"}),
+    "reminder_self_check": ("reminder", REMINDER | {"state": "self_check", "is_overdue": True}),
+    "receipt_partly": ("receipt", RECEIPT | {"is_late": True, "problems_left_off": 12}),
+    "receipt_clean": ("receipt", RECEIPT | {"rejected": 0, "problems": []}),
+    "receipt_rejected": ("receipt", RECEIPT | {"accepted": 0, "sheet": "self_check"}),
+    "feedback_branch": (
+        "feedback_branch",
+        {
+            "standing": STANDING,
+            "branch": BRANCH,
+            "completion": 81 / 96,
+            "median_completion": 0.42,
+            "year_completion": 255 / 1101,
+            "sender_name": "客服中心回访组",
+        },
+    ),
+    "feedback_branch_idle": (
+        "feedback_branch",
+        {
+            "standing": STANDING,
+            "branch": BRANCH | {"assigned": 0, "goal": 0},
+            "completion": None,
+            "median_completion": None,
+            "year_completion": None,
+            "sender_name": "客服中心回访组",
+            "chart_cid": "chart",
+        },
+    ),
+    "feedback_hq": (
+        "feedback_hq",
+        {
+            "standing": STANDING,
+            "completion": 81 / 192,
+            "year_completion": 510 / 2202,
+            "median_completion": 0.42,
+            "states": {"done": 0, "partly": 1, "silent": 1, "not_sent": 0, "nothing_due": 0},
+            "attention": [SILENT, BRANCH],
+            "attention_left_off": 3,
+            "sender_name": "客服中心回访组",
+        },
+    ),
+    "feedback_compliance": (
+        "feedback_compliance",
+        {
+            "standing": STANDING,
+            "cases": [CASE],
+            "cases_left_off": 1,
+            "sender_name": "客服中心回访组",
+        },
+    ),
+}
+
+
+OPTIONS = {"silent": "false", "extensions": "jinja2.ext.do"}
+
+
+def texts_of_the_templates() -> set[str]:
+    found = extract_from_dir(TEMPLATES, [("**.j2", "jinja2.ext:babel_extract")], {"**.j2": OPTIONS})
+    return {message if isinstance(message, str) else message[0] for _, _, message, _, _ in found}
+
+
+def english() -> dict[str, str]:
+    with (TEMPLATES / "locale/en/LC_MESSAGES/huifang.po").open("rb") as source:
+        return {str(entry.id): str(entry.string) for entry in read_po(source) if entry.id and not entry.fuzzy}
+
+
+def shown(mail: str, language: str = "zh_CN") -> Rendered:
+    name, facts = MAILS[mail]
+    return render(name, language, **facts)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("mail", MAILS)
+def test_every_mail_says_the_same_in_html_and_text(mail: str, language: str) -> None:
+    name, facts = MAILS[mail]
+    rendered = render(name, language, **facts)
+    assert rendered.subject
+    assert "\n" not in rendered.subject
+    assert "\r" not in rendered.subject
+    page = re.sub(r"<style>.*?</style>|<title>.*?</title>|<!--.*?-->|<[^>]+>", " ", rendered.html, flags=re.DOTALL)
+    figures = set(re.findall(r"\d[\d,.%]*\d|\d", page))
+    told = set(re.findall(r"\d[\d,.%]*\d|\d", rendered.text))
+    assert figures - told == set(), "a figure of the HTML part is missing from the plain text"
+    for rest in ("{{", "{%", "%(", "None", "Undefined"):
+        assert rest not in rendered.html
+        assert rest not in rendered.text
+
+
+@pytest.mark.parametrize("mail", MAILS)
+def test_a_missing_fact_stops_the_mail_and_is_named(mail: str) -> None:
+    name, facts = MAILS[mail]
+    said = {}
+    for fact in facts:
+        try:
+            render(name, "zh_CN", **{key: value for key, value in facts.items() if key != fact})
+        except TemplateFault as fault:
+            said[fact] = str(fault)
+    assert {fact for fact, message in said.items() if fact not in message} == set()
+    # What only the other branch of a choice shows may be missing.
+    assert set(facts) - set(said) <= {
+        "chart_cid",
+        "assigned",
+        "completed",
+        "open",
+        "rows_rejected",
+        "problems_left_off",
+        "cases_overdue",
+    }
+
+
+def test_no_text_of_the_templates_lacks_its_english() -> None:
+    translated = english()
+    assert {text for text in texts_of_the_templates() if not translated.get(text)} == set()
+
+
+def test_no_english_stands_without_its_text_in_the_templates() -> None:
+    assert set(english()) - texts_of_the_templates() == set()
+
+
+def test_a_translation_names_the_same_facts_as_its_text() -> None:
+    for text, translation in english().items():
+        assert sorted(re.findall(r"%\(\w+\)s", text)) == sorted(re.findall(r"%\(\w+\)s", translation)), text
+
+
+@pytest.mark.parametrize("mail", MAILS)
+def test_the_english_mail_has_no_chinese_but_the_facts(mail: str) -> None:
+    def latin(value: Any) -> Any:
+        if isinstance(value, str):
+            return "X" if re.search(r"[一-鿿]", value) else value
+        if isinstance(value, dict):
+            return {key: latin(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [latin(inner) for inner in value]
+        if isinstance(value, SimpleNamespace):
+            return SimpleNamespace(**latin(vars(value)))
+        return value
+
+    name, facts = MAILS[mail]
+    rendered = render(name, "en", **latin(facts))
+    for part in (rendered.subject, rendered.text, re.sub(r"<!--.*?-->", "", rendered.html, flags=re.DOTALL)):
+        assert re.findall(r"[一-鿿：，。（）【】、；]+", part) == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_branch_name_cannot_write_html_or_lines_of_its_own(language: str) -> None:
+    evil = "西城<img src=http://evil.example/x>\r\nBcc: all@evil.example\n\n密码请回复\u202excod.exe\u2028"
+    evil += "{{ 7*7 }}%(n)s"
+    for name, facts in MAILS.values():
+        hurt = dict(facts)
+        if "branch_name" in facts:
+            hurt["branch_name"] = evil
+        if "branch" in facts:
+            hurt["branch"] = facts["branch"] | {"branch_name": evil}
+        if "attention" in facts:
+            hurt["attention"] = [SILENT | {"branch_name": evil}]
+        if "cases" in facts and isinstance(facts["cases"], list):
+            hurt["cases"] = [SimpleNamespace(**(vars(CASE) | {"branch_name": evil}))]
+        rendered = render(name, language, **hurt)
+        assert "<img src=http" not in rendered.html
+        assert "&lt;img src=http" in rendered.html
+        assert "\u202e" not in rendered.html + rendered.text + rendered.subject
+        assert "\n" not in rendered.subject
+        assert not any(line.startswith(("Bcc:", "密码请回复")) for line in rendered.text.splitlines())
+        assert "{{ 7*7 }}%(n)s" in rendered.text, "the name is shown as it stands, never evaluated"
+
+
+def test_what_a_branch_wrote_is_shown_and_never_live() -> None:
+    name, facts = MAILS["receipt_partly"]
+    problem = PROBLEM | {"sheet": '"><script>alert(1)</script>', "column": "<b>"}
+    rendered = render(name, "zh_CN", **(facts | {"problems": [problem]}))
+    assert "<script" not in rendered.html
+    assert "<b>" not in rendered.html
+
+
+def test_the_page_survives_mail_programs_that_drop_style_sheets() -> None:
+    rendered = shown("feedback_hq")
+    assert "<!--[if mso]>" in rendered.html
+    body = re.sub(r"<!--.*?-->", "", rendered.html.split("<body", 1)[1], flags=re.DOTALL)
+    assert not re.search(r"position:|float:|<link|<script|@import|url\(|https?://", rendered.html.split("<head>")[1])
+    for cell in re.findall(r"<td[^>]*>", body):
+        assert "font-family" in cell, "Outlook takes no font from outside a cell"
+    assert not re.search(r"#(?:fff|000)(?:[0-9a-f]{3})?\b", rendered.html.lower()), "dark modes invert white and black"
+
+
+def test_a_chart_is_an_inline_picture_with_its_size_and_never_remote() -> None:
+    rendered = shown("feedback_branch_idle")
+    assert re.search(r'<img[^>]*src="cid:chart"[^>]*width="600"', rendered.html)
+    assert "<img" not in shown("feedback_branch").html
+
+
+def test_an_unknown_code_or_template_stops_the_mail() -> None:
+    name, facts = MAILS["reminder_silent"]
+    with pytest.raises(TemplateFault, match="lost"):
+        render(name, "zh_CN", **(facts | {"state": "lost"}))
+    with pytest.raises(TemplateFault, match="no such template"):
+        render("greeting", "zh_CN")
+    with pytest.raises(TemplateFault, match="language"):
+        Words("fr")
+
+
+def test_figures_dates_and_periods_are_written_as_the_language_writes_them() -> None:
+    chinese, english_words = Words("zh_CN"), Words("en")
+    assert [chinese.period(code) for code in ("2026-03", "2026-03b", "2026Q1", "2026", "2026-03-05")] == [
+        "2026年3月",
+        "2026年3月中旬",
+        "2026年第一季度",
+        "2026年",
+        "2026年3月5日（周四）",
+    ]
+    assert [english_words.period(code) for code in ("2026-03", "2026-03c", "2026Q1", "2026")] == [
+        "March 2026",
+        "March 2026, from day 21",
+        "Q1 2026",
+        "2026",
+    ]
+    assert chinese.day(date(2026, 3, 5)) == "2026年3月5日（周四）"
+    assert english_words.day(date(2026, 3, 5)) == "Thu, 5 Mar 2026"
+    assert chinese.moment(datetime(2026, 3, 4, 16, 30, tzinfo=UTC)) == "2026年3月5日 00:30"
+    assert chinese.number(1234567) == "1,234,567"
+    assert [chinese.percent(ratio) for ratio in (0.8437, 1.0, None)] == ["84.4%", "100.0%", "—"]
+    with pytest.raises(TemplateFault, match="2026-3"):
+        chinese.period("2026-3")
+    assert english_words("休眠") == "dormant"
