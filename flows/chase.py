@@ -11,14 +11,14 @@ from models import assignment, findings, roster, sheets
 from models.calendar import SHANGHAI, Calendar
 from models.programme import Programme
 from models.tables import Campaign, ProgrammeYear
-from tasks import board, lake, mail, outbox, postoffice, records, vault
+from tasks import board, lake, lock, mail, outbox, postoffice, records, vault
 from tasks.settings import Settings, read_calendar
 from tasks.store import Store, open_store, record
 
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
-@flow(name="chase", flow_run_name="{as_of} · chase")
+@flow(name="chase", flow_run_name=board.run_name("chase", "as_of"))
 def chase_campaigns(
     campaign: str | None = None, as_of: date | None = None, now: datetime | None = None
 ) -> dict[str, int]:
@@ -179,7 +179,7 @@ def ask_self_checks(
             sender_name=settings.mail_name,
         )
         locked = mail.Attachment(
-            name, vault.lock_workbook(content, vault.branch_password(settings, str(branch_no))), XLSX
+            name, lock.lock_workbook(content, vault.branch_password(settings, str(branch_no))), XLSX
         )
         yield outbox.write(
             settings,

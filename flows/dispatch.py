@@ -11,14 +11,17 @@ from models import roster, sheets
 from models.calendar import SHANGHAI
 from models.programme import Programme
 from models.tables import Campaign, ProgrammeYear
-from tasks import board, lake, mail, outbox, postoffice, records, vault
+from tasks import board, lake, lock, mail, outbox, postoffice, records, vault
 from tasks.settings import Settings
 from tasks.store import Store, open_store, record
 
+BATCH = 60
+Ready = tuple[roster.Recipient, pd.DataFrame]
+"""A branch's recipient and the calls to mail to him."""
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
-@flow(name="dispatch", flow_run_name="{campaign} · dispatch")
+@flow(name="dispatch", flow_run_name=board.run_name("dispatch", "campaign"))
 def dispatch_lists(
     campaign: str | None = None, as_of: date | None = None, now: datetime | None = None
 ) -> dict[str, int]:
@@ -81,7 +84,7 @@ def dispatch_lists(
 
 def plan_lists(
     session: Session, settings: Settings, issued: Campaign, as_of: date
-) -> tuple[list[tuple[roster.Recipient, pd.DataFrame]], list[tuple[str, str]]]:
+) -> tuple[list[Ready], list[tuple[str, str]]]:
     """Each branch's recipient with the calls to mail, and the branches that cannot be written to with the reason."""
     calls = records.calls_to_mail(session, issued.id)
     if calls.empty:
@@ -111,7 +114,7 @@ def build_lists(
     store: Store,
     issued: Campaign,
     rules: Programme,
-    ready: list[tuple[roster.Recipient, pd.DataFrame]],
+    ready: list[Ready],
     *,
     as_of: date,
     now: datetime,
@@ -132,66 +135,48 @@ def build_lists(
         staff_snapshot = records.optional_snapshot(session, "staff", as_of)
     staff = lake.names_of(settings, staff_snapshot.path, "staff_id", "staff_name") if staff_snapshot else {}
     key, title = vault.row_keys(settings)[0], rules.title.model_dump()[settings.language]
-    for to, calls in ready:
-        known = customers.loc[calls["customer_id"]]
-        rows = pd.DataFrame(
-            {
-                "row_code": [sheets.row_code("assignment", int(i), key) for i in calls["assignment_id"]],
-                "customer_name": [sheets.mask_name(name) for name in known["customer_name"]],
-                "phone": known["phone"].fillna("").astype(str).to_list(),
-                "form": calls["form"].to_list(),
-                "developer": [staff.get(developer, developer) for developer in calls["developer_id"]],
-                "due_on": calls["due_on"].to_list(),
-            }
-        )
-        content = sheets.write_sheet(
-            "callback",
-            rows,
-            campaign=issued.id,
-            title=title,
-            branch_no=to.branch_no,
-            branch_name=branches.get(to.branch_no, to.branch_no),
-            language=settings.language,
-            issued_on=as_of,
-        )
-        with store.begin() as session:
-            sequence = outbox.next_sequence(session, "assignment", issued.id, to.branch_no, to.role)
-            supplement = records.lists_sent(session, issued.id, to.branch_no)
-        name = (
-            f"{sheets.SHEETS['callback'].name.text(settings.language)}_{issued.period}_{to.branch_no}"
-            + (f"_{supplement}" if supplement else "")
-            + ".xlsx"
-        )
-        words = mail.render(
-            "assignment",
-            settings.language,
-            branch_name=branches.get(to.branch_no, to.branch_no),
-            title=title,
-            period=issued.period,
-            rows=len(rows),
-            due_on=max(calls["due_on"]),
-            supplement=supplement,
-            attachment_name=name,
-            key_place=settings.key_words,
-            return_address=settings.mail_from,
-            sender_name=settings.mail_name,
-        )
-        locked = mail.Attachment(
-            name, vault.lock_workbook(content, vault.branch_password(settings, to.branch_no)), XLSX
-        )
-        yield outbox.write(
-            settings,
-            "assignment",
-            issued.id,
-            to.branch_no,
-            to.role,
-            sequence,
-            to.email,
-            words,
-            now=now,
-            attachments=(locked,),
-            items=tuple(("assignment", int(i)) for i in calls["assignment_id"]),
-        )
+    sheet_name = sheets.SHEETS["callback"].name.text(settings.language)
+    for batch in batched(ready, BATCH):
+        clear = []
+        for to, calls in batch:
+            known = customers.loc[calls["customer_id"]]
+            rows = pd.DataFrame(
+                {
+                    "row_code": [sheets.row_code("assignment", int(i), key) for i in calls["assignment_id"]],
+                    "customer_name": [sheets.mask_name(name) for name in known["customer_name"]],
+                    "phone": known["phone"].astype(str).to_list(),
+                    "form": calls["form"].to_list(),
+                    "developer": [staff.get(developer, developer) for developer in calls["developer_id"]],
+                    "due_on": calls["due_on"].to_list(),
+                }
+            )
+            content = sheets.write_sheet(
+                "callback", rows, campaign=issued.id, title=title, branch_no=to.branch_no,
+                branch_name=branches.get(to.branch_no, to.branch_no), language=settings.language, issued_on=as_of,
+            )  # fmt: skip
+            clear.append((content, vault.branch_password(settings, to.branch_no)))
+        for (to, calls), locked in zip(batch, lock.lock_workbooks(clear), strict=True):
+            with store.begin() as session:
+                sequence = outbox.next_sequence(session, "assignment", issued.id, to.branch_no, to.role)
+                supplement = records.lists_sent(session, issued.id, to.branch_no)
+            name = f"{sheet_name}_{issued.period}_{to.branch_no}{f'_{supplement}' if supplement else ''}.xlsx"
+            words = mail.render(
+                "assignment", settings.language, branch_name=branches.get(to.branch_no, to.branch_no), title=title,
+                period=issued.period, rows=len(calls), due_on=max(calls["due_on"]), supplement=supplement,
+                attachment_name=name, key_place=settings.key_words, return_address=settings.mail_from,
+                sender_name=settings.mail_name,
+            )  # fmt: skip
+            yield outbox.write(
+                settings, "assignment", issued.id, to.branch_no, to.role, sequence, to.email, words, now=now,
+                attachments=(mail.Attachment(name, locked, XLSX),),
+                items=tuple(("assignment", int(i)) for i in calls["assignment_id"]),
+            )  # fmt: skip
+
+
+def batched(ready: list[Ready], size: int) -> Iterator[list[Ready]]:
+    """The branches in lots, so that few sheets are in memory at once."""
+    for start in range(0, len(ready), size):
+        yield ready[start : start + size]
 
 
 def counted(pieces: Iterator[outbox.Piece], total: int, advance: board.Advance) -> Iterator[outbox.Piece]:

@@ -17,9 +17,12 @@ import ssl
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import BinaryIO, Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -39,6 +42,7 @@ BLOCK_BYTES = 1 << 20
 IMAP_TIMEOUT_SECONDS = 60
 OPEN_TIMEOUT_SECONDS = 90.0
 REPORT_BYTES = 64 << 20
+CHILDREN = min(os.cpu_count() or 1, 4)
 START_TIMEOUT_SECONDS = 60.0
 READY = b'{"ready": true}'
 
@@ -344,27 +348,41 @@ def open_messages(
     """
     out_dir = settings.spool / "parts"
     out_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    child: _Child | None = None
-    try:
-        for path in paths:
-            if child is None:
-                child = _Child(passwords)
-            sha256 = path.stem
-            report, error = child.ask({"path": str(path), "out_dir": str(out_dir)}, timeout_seconds)
-            if error:
-                log.warning("message %s: %s; the child was replaced", sha256[:12], error)
-                child.close()
-                child = None
-            try:
-                yield Opened.from_report(
-                    {"sha256": sha256, **report} if not error else {"sha256": sha256, "error": error}
-                )
-            except OpenedError:
-                log.warning("message %s: the child's report has an unknown shape", sha256[:12])
-                yield Opened(sha256=sha256, error="unreadable")
-    finally:
-        if child is not None:
+    idle: SimpleQueue[_Child] = SimpleQueue()
+
+    def take_apart(path: Path) -> Opened:
+        try:
+            child = idle.get_nowait()
+        except Empty:
+            child = _Child(passwords)
+        report, error = child.ask({"path": str(path), "out_dir": str(out_dir)}, timeout_seconds)
+        if error:
+            log.warning("message %s: %s; the child was replaced", path.stem[:12], error)
             child.close()
+            return Opened(sha256=path.stem, error=error)
+        idle.put(child)
+        try:
+            return Opened.from_report({"sha256": path.stem, **report})
+        except OpenedError:
+            log.warning("message %s: the child's report has an unknown shape", path.stem[:12])
+            return Opened(sha256=path.stem, error="unreadable")
+
+    # Opening a locked workbook is 100,000 rounds of hashing: a child for each core, and no more reports in memory than are asked for.
+    pending: deque[Future[Opened]] = deque()
+    with ThreadPoolExecutor(CHILDREN) as pool:
+        try:
+            for path in paths:
+                pending.append(pool.submit(take_apart, path))
+                if len(pending) > CHILDREN:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+            pool.shutdown()
+            while not idle.empty():
+                idle.get().close()
 
 
 class _Child:

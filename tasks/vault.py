@@ -1,23 +1,20 @@
 """What is kept under lock: branch passwords, the row-code keys, and evidence files encrypted by content hash.
 
-Knows where secrets lie and how a file is locked; knows no mail, no row and no branch's address. Keys never leave
+Knows where secrets lie and how evidence is locked; knows no mail, no row and no branch's address. Keys never leave
 the keys folder but as an argument.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import secrets
 from pathlib import Path
 
-import msoffcrypto
 from cryptography.fernet import Fernet
-from msoffcrypto.format.ooxml import OOXMLFile
 
 from models import CallbackError
-from models.sheets import RowKey
+from models.row_code import RowKey
 from tasks.settings import Settings
 
 ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
@@ -51,13 +48,6 @@ def row_keys(settings: Settings) -> list[RowKey]:
     return sorted(found, key=lambda key: -key.version)
 
 
-def lock_workbook(content: bytes, password: str) -> bytes:
-    """An xlsx workbook under a password (OOXML agile encryption)."""
-    locked = io.BytesIO()
-    OOXMLFile(io.BytesIO(content)).encrypt(password, locked)
-    return locked.getvalue()
-
-
 def keep_evidence(settings: Settings, clear: Path) -> tuple[str, str]:
     """Put a file into the vault: the hash of its clear bytes, and its path below HUIFANG_HOME. Harmless to repeat."""
     content = clear.read_bytes()
@@ -75,14 +65,6 @@ def read_evidence(settings: Settings, path: str) -> bytes:
     if hashlib.sha256(content).hexdigest() != target.stem:
         raise VaultError(f"{path}: its content does not have the hash it is filed under; restore it from the backup")
     return content
-
-
-def is_locked(content: bytes) -> bool:
-    """Whether bytes are a password-protected Office file."""
-    try:
-        return bool(msoffcrypto.OfficeFile(io.BytesIO(content)).is_encrypted())
-    except (msoffcrypto.exceptions.FileFormatError, OSError, ValueError):
-        return False
 
 
 def _vault_key(settings: Settings) -> bytes:

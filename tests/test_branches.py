@@ -19,11 +19,12 @@ from demo.brokerage import LOCAL_PARTS
 from models.returns import Opened, judge_callback_rows, judge_self_check_rows, judge_sender, match_files
 from models.row_code import RowKey, row_code
 from models.sheets import write_sheet
+from tasks.lock import lock_workbook
 from tasks.mail import Attachment, Letter, compose, open_post, render
 from tasks.postoffice import post_office
 from tasks.sandbox import open_message
 from tasks.settings import Settings
-from tasks.vault import branch_password, branch_passwords, lock_workbook
+from tasks.vault import branch_password, branch_passwords
 
 HQ = "huifang@hq.example"
 KEY = RowKey(1, b"a secret of headquarters")
