@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Literal
 
 import pandas as pd
 import pandera.pandas as pa
+
+from models.calendar import period
 
 COUNT = pa.Column(int, pa.Check.ge(0), coerce=True)
 
@@ -149,3 +152,73 @@ class Standing:
             whole = getattr(self, column) - (self.waived if column == "base" else 0)
             found.append(Balance(f"Σ branches = total: {column}", "", int(self.branches[column].sum()), whole))
         return found
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Whether the year's goal will be met, by the plainest projection: every later period goes as this one.
+
+    low counts what is completed, high also what is still open as if all of it completed.
+    """
+
+    verdict: Literal["no_goal", "reached", "on_track", "undecided", "behind"]
+    goal: int
+    completed: int
+    remaining: int
+    low: int
+    high: int
+    days_left: int
+    """Days of the year after the period."""
+
+
+def outlook(standing: Standing) -> Outlook:
+    """The year's outlook from one campaign; never more than the eligible customers can be completed."""
+    this = period(standing.period.partition("#")[0])
+    length, left = (this.last - this.first).days + 1, (date(this.last.year, 12, 31) - this.last).days
+
+    def at_years_end(more: int) -> int:
+        reached = standing.completed_year + more + (standing.completed + more) * left // length
+        return min(reached, max(standing.eligible, standing.completed_year))
+
+    low, high = at_years_end(0), at_years_end(standing.open)
+    verdict: Literal["no_goal", "reached", "on_track", "undecided", "behind"]
+    if standing.goal == 0:
+        verdict = "no_goal"
+    elif standing.completed_year >= standing.goal:
+        verdict = "reached"
+    elif low >= standing.goal:
+        verdict = "on_track"
+    else:
+        verdict = "undecided" if high >= standing.goal else "behind"
+    remaining = max(0, standing.goal - standing.completed_year)
+    return Outlook(verdict, standing.goal, standing.completed_year, remaining, low, high, left)
+
+
+@dataclass(frozen=True)
+class Wait:
+    """So many things of one kind that wait for one party."""
+
+    kind: str
+    count: int
+    who: Literal["headquarters", "branch", "operations_director", "customer_service_manager", "compliance"]
+
+
+def waits(standing: Standing) -> list[Wait]:
+    """What waits for whom, headquarters first; kinds with nothing waiting are left out."""
+    states = standing.branches["state"].value_counts()
+    waiting = standing.case_results.get("waiting", 0)
+    found = [
+        Wait("imbalances", sum(not balance.holds for balance in standing.balances()), "headquarters"),
+        Wait("not_sent", int(states.get("not_sent", 0)), "headquarters"),
+        Wait("mails_unknown", standing.mails.get("unknown", 0), "headquarters"),
+        Wait("mails_failed", standing.mails.get("failed", 0), "headquarters"),
+        Wait("quarantined", standing.messages.get("quarantined", 0), "headquarters"),
+        Wait("held", standing.messages.get("held", 0), "headquarters"),
+        Wait("silent", int(states.get("silent", 0)), "branch"),
+        Wait("overdue", standing.overdue, "branch"),
+        Wait("rows_rejected", int(standing.branches["rows_rejected"].sum()), "branch"),
+        Wait("self_checks", waiting, "operations_director"),
+        Wait("opinions", standing.opinions, "customer_service_manager"),
+        Wait("final_opinions", sum(standing.case_results.values()) - waiting, "compliance"),
+    ]
+    return [wait for wait in found if wait.count]

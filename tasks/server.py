@@ -118,8 +118,8 @@ def client_context(api_url: str, home: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            APILogWorker.drain_all(timeout=DRAIN_SECONDS)
-            EventsWorker.drain_all(timeout=DRAIN_SECONDS)
+            APILogWorker.drain_all(timeout=DRAIN_SECONDS, at_exit=False)
+            EventsWorker.drain_all(timeout=DRAIN_SECONDS, at_exit=False)
 
 
 @contextmanager

@@ -1,0 +1,633 @@
+"""What headquarters looks at: the HTML report and the artifacts of a run in the dashboard.
+
+Knows how figures are drawn, laid out and published; counts nothing itself beyond what models.feedback gives, and
+shows nobody's personal data: a Standing holds none.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from hashlib import sha256
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unicodedata import east_asian_width
+
+from babel.dates import format_date, format_datetime
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.support import NullTranslations, Translations
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from models import CallbackError
+from models.calendar import SHANGHAI
+from models.feedback import Balance, Outlook, Standing, outlook, waits
+from models.outcomes import OUTCOMES, VIOLATIONS
+from tasks.settings import PROJECT
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LOG = logging.getLogger(__name__)
+TEMPLATES = PROJECT / "templates"
+
+ARTIFACT_BYTES = 200_000
+"""Larger ones are accepted and make the dashboard slow."""
+
+STATES = ("not_sent", "silent", "partly", "done", "nothing_due")
+"""States of a branch, those that need someone first."""
+
+CHARTED_BRANCHES = 15
+CHART_INCHES = 5.2
+HALF_WIDTH_INCHES = 0.58 * 10 / 72
+"""What half a Chinese character takes at 10 points; wide letters of a Latin font take a little more than half."""
+
+LABEL_HALF_WIDTHS = 36
+NAMED_BRANCHES = 5
+
+INK = {
+    "#0a0a01": ("--ink", "#1d2730"),
+    "#0a0a02": ("--faint", "#5d6873"),
+    "#0a0a03": ("--rule", "#c9d1d8"),
+    "#0a0a04": ("--done", "#1d6f8f"),
+    "#0a0a05": ("--open", "#b9cfda"),
+    "#0a0a06": ("--late", "#b4541a"),
+    "#0a0a07": ("--other", "#8a929a"),
+    "#0a0a08": ("--range", "#cfe3ea"),
+}
+"""The colours charts are drawn in: each stands for a colour of the page, which knows light from dark, or is made plain."""
+TEXT, FAINT, RULE, DONE, OPEN, LATE, OTHER, RANGE = INK
+
+Advance = Callable[[float], None]
+"""Reports how much of a whole is done, from 0 to 1."""
+
+
+class NoRun(CallbackError):
+    """A run's clock was asked for where no flow runs."""
+
+
+# ---- the report --------------------------------------------------------------------------------------------
+
+
+def write_report(
+    standing: Standing, *, related: Sequence[Standing] = (), written_at: datetime, language: str, directory: Path
+) -> Path:
+    """The path of one self-contained HTML page about a campaign; the same figures and time give the same bytes.
+
+    The name carries campaign, business day, time and the hash of the page, so no page ever replaces another one.
+    """
+    page = report_page(standing, related=related, written_at=written_at, language=language).encode("utf-8")
+    stamp = written_at.astimezone(SHANGHAI).strftime("%Y%m%dT%H%M")
+    name = f"{standing.campaign}_{standing.as_of}_{stamp}_{sha256(page).hexdigest()[:8]}.html"
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / re.sub(r"[^A-Za-z0-9._-]", "-", name)
+    unfinished = path.with_suffix(".part")
+    unfinished.write_bytes(page)
+    os.replace(unfinished, path)
+    LOG.info("%s: report of %d bytes, %d branches", standing.campaign, len(page), len(standing.branches))
+    return path
+
+
+def report_page(standing: Standing, *, related: Sequence[Standing] = (), written_at: datetime, language: str) -> str:
+    """The page as text; see write_report."""
+    words = _words(language)
+    found = standing.balances()
+    charts = [
+        year_chart(standing, words),
+        branch_chart(standing, words),
+        outcome_chart(standing, words),
+        *([violation_chart(standing, words)] if standing.violations else []),
+    ]
+    late = standing.branches[standing.branches["overdue"] > 0].sort_values(
+        ["overdue", "branch_no"], ascending=[False, True]
+    )
+    clusters = standing.branches[standing.branches["findings"] > 0].sort_values(
+        ["findings", "branch_no"], ascending=[False, True]
+    )
+    return words.environment.get_template("report.html.j2").render(
+        language=language,
+        s=standing,
+        title=standing.title[language],
+        as_of=words.day(standing.as_of),
+        written_at=words.moment(written_at),
+        outlook=outlook(standing),
+        late=[_plain(row) for row in late.to_dict("records")],
+        clusters=[_plain(row) for row in clusters.to_dict("records")],
+        named=NAMED_BRANCHES,
+        states={state: int((standing.branches["state"] == state).sum()) for state in STATES},
+        waits=waits(standing),
+        charts=[(chart, chart.inline()) for chart in charts],
+        branches=[_plain(row) for row in standing.branches.to_dict("records")],
+        outcomes=words.named(standing.outcomes, "outcomes"),
+        violations=words.named(standing.violations, "violations"),
+        results=words.named(standing.case_results, "results"),
+        excluded=words.named(standing.excluded, "reasons"),
+        shortfalls=words.named(standing.shortfalls, "shortfalls"),
+        contradictions=words.named(standing.contradictions, "contradictions"),
+        mails=words.named(standing.mails, "mails"),
+        messages=words.named(standing.messages, "messages"),
+        related=list(related),
+        totals=[b for b in found if not b.where],
+        by_branch=[b for b in found if b.where],
+        broken=[b for b in found if not b.holds],
+        equation=words.equation,
+    )
+
+
+def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(key): value for key, value in row.items()}
+
+
+class _Words:
+    """The words of one language: the templates' Chinese, or the catalogues' English for it."""
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self.environment = Environment(
+            loader=FileSystemLoader(TEMPLATES),
+            autoescape=True,
+            undefined=StrictUndefined,
+            extensions=["jinja2.ext.i18n"],
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self.environment.install_gettext_translations(_catalogue(language), newstyle=True)  # type: ignore[attr-defined]
+        self.environment.filters |= {"number": number, "percent": percent, "period": str}
+        own = self.environment.get_template("report_words.j2").module
+        shared = self.environment.get_template("words.j2").module
+        self.codes: dict[str, dict[str, str]] = {
+            name: {code: str(text) for code, text in getattr(source, name).items()}
+            for source, names in (
+                (own, ("mails", "messages", "equations", "columns", "chart", "board", "verdicts")),
+                (shared, ("states", "results", "reasons", "contradictions", "shortfalls")),
+            )
+            for name in names
+        }
+        for name, labels in (("outcomes", OUTCOMES), ("violations", VIOLATIONS)):
+            self.codes[name] = {
+                code: choice.label.zh if language == "zh_CN" else choice.label.en for code, choice in labels.items()
+            }
+        self.environment.globals["codes"] = self.codes
+
+    def __getitem__(self, key: str) -> str:
+        group, _, code = key.partition(".")
+        return self.codes[group][code]
+
+    def named(self, counts: Mapping[str, int], group: str) -> list[tuple[str, str, int]]:
+        """Code, name and count; a programme may name reasons of its own, which show as their code."""
+        return [(code, self.codes[group].get(code, code), n) for code, n in counts.items()]
+
+    def equation(self, balance: Balance) -> str:
+        left, colon, column = balance.name.partition(": ")
+        text = self.codes["equations"].get(left, left)
+        return text + (self.codes["columns"].get(column, column) if colon else "")
+
+    def day(self, value: Any) -> str:
+        form = "y年M月d日" if self.language == "zh_CN" else "d MMMM y"
+        return str(format_date(value, form, locale=self.language))
+
+    def moment(self, value: datetime) -> str:
+        if value.tzinfo is None:
+            raise ValueError("written_at has no zone")
+        form = "y年M月d日 HH:mm" if self.language == "zh_CN" else "d MMMM y, HH:mm"
+        return str(format_datetime(value, form, tzinfo=SHANGHAI, locale=self.language))
+
+
+@cache
+def _words(language: str) -> _Words:
+    return _Words(language)
+
+
+def _catalogue(language: str) -> NullTranslations:
+    """The mails' words, for what the codes are called, and the report's own; Chinese is what the templates say."""
+    if language == "zh_CN":
+        return NullTranslations()
+    folder = TEMPLATES / "locale" / language / "LC_MESSAGES"
+    found = Translations()
+    for name in ("huifang.po", "report.po"):
+        with (folder / name).open("rb") as source:
+            catalogue = read_po(source, locale=language)
+        compiled = BytesIO()
+        write_mo(compiled, catalogue)
+        compiled.seek(0)
+        found.merge(Translations(compiled))
+    return found
+
+
+def number(value: int) -> str:
+    return f"{int(value):,}"
+
+
+def percent(part: int, whole: int) -> str:
+    """part of whole to one decimal, never rounded up to a hundred; a dash where there is nothing to divide by."""
+    if not whole:
+        return "—"
+    tenths = (2000 * part + whole) // (2 * whole)
+    if part < whole:
+        tenths = min(tenths, 999)
+    return f"{tenths // 10}.{tenths % 10}%"
+
+
+# ---- charts ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Chart:
+    """One drawing with its words and the same numbers as rows.
+
+    Texts are drawn as marks and put in afterwards: what is measured is then the same on a machine without a Chinese
+    font, and the reader's browser chooses one.
+    """
+
+    key: str
+    title: str
+    summary: str
+    head: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    texts: list[str] = field(default_factory=list)
+    svg: str = ""
+
+    def mark(self, text: str) -> str:
+        self.texts.append(text)
+        return f"@{len(self.texts) - 1:03d}@".ljust(_width(text), "_")
+
+    def finish(self, figure: Figure) -> Chart:
+        import matplotlib as mpl
+
+        drawn = StringIO()
+        with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": self.key}):
+            figure.savefig(
+                drawn, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+            )
+        svg = re.sub(r"<metadata>.*?</metadata>", "", drawn.getvalue(), flags=re.DOTALL)
+        svg = svg[svg.index("<svg") :]
+        svg = re.sub(r"font: ([0-9.]+px) [^;\"]*", r"font-size: \1", svg)
+        svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+        svg = re.sub(r"(id=\"|href=\"#|url\(#)", rf"\g<1>{self.key}-", svg)
+        self.svg = re.sub(r"@(\d{3})@_*", lambda found: html.escape(self.texts[int(found[1])]), svg)
+        return self
+
+    def inline(self) -> Markup:
+        """For the page: its colours, its font, named for those who do not see it."""
+        size = re.search(r'viewBox="([^"]+)"', self.svg)
+        assert size is not None
+        svg = self.svg
+        for drawn, (name, _) in INK.items():
+            svg = svg.replace(drawn, f"var({name})")
+        opening = (
+            f'<svg viewBox="{size[1]}" role="img" aria-labelledby="{self.key}-title {self.key}-desc">'
+            f'<title id="{self.key}-title">{html.escape(self.title)}</title>'
+            f'<desc id="{self.key}-desc">{html.escape(self.summary)}</desc>'
+        )
+        return Markup(re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1))  # noqa: S704 (every text is escaped above)
+
+    def picture(self) -> str:
+        """For the dashboard: a data URI on white, since its pages show no inline drawing."""
+        svg = self.svg
+        for drawn, (_, colour) in INK.items():
+            svg = svg.replace(drawn, colour)
+        style = "<style>text{font-family:'PingFang SC','Microsoft YaHei','Noto Sans CJK SC',sans-serif}</style>"
+        paper = '<rect width="100%" height="100%" fill="#ffffff"/>'
+        svg = re.sub(r"(<svg[^>]*>)", lambda found: found[1] + style + paper, svg, count=1)
+        return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def year_chart(standing: Standing, words: _Words) -> Chart:
+    """Completed this year against the goal, with the range of the projection."""
+    ahead: Outlook = outlook(standing)
+    chart = Chart(
+        "year",
+        words["chart.year"],
+        words["chart.year_summary"].format(
+            completed=number(ahead.completed), goal=number(ahead.goal), low=number(ahead.low), high=number(ahead.high)
+        ),
+        (words["chart.measure"], words["chart.calls"]),
+        [
+            (words["chart.completed_year"], ahead.completed),
+            (words["chart.goal"], ahead.goal),
+            (words["chart.low"], ahead.low),
+            (words["chart.high"], ahead.high),
+        ],
+    )
+    figure, axes = _canvas(1.45)
+    reach = max(ahead.goal, ahead.high, 1) * 1.08
+    axes.barh(0, ahead.high, height=0.62, color=RANGE)
+    axes.barh(0, ahead.low, height=0.62, color=OPEN)
+    axes.barh(0, ahead.completed, height=0.34, color=DONE)
+    axes.plot([ahead.goal, ahead.goal], [-0.48, 0.48], color=LATE, linewidth=2.2, solid_capstyle="butt")
+    axes.set_xlim(0, reach)
+    axes.set_ylim(-1.25, 1.0)
+    aside: dict[str, Any] = {"ha": "right"} if ahead.goal > reach / 2 else {"ha": "left"}
+    axes.text(ahead.goal, 0.62, chart.mark(f"{words['chart.goal']} {number(ahead.goal)}"), color=LATE, **aside)
+    axes.text(0, 0.62, chart.mark(f"{words['chart.completed_year']} {number(ahead.completed)}"), color=DONE, ha="left")
+    axes.text(
+        0, -0.85, chart.mark(words["chart.range"].format(low=number(ahead.low), high=number(ahead.high))), color=FAINT
+    )
+    axes.axis("off")
+    return chart.finish(figure)
+
+
+def branch_chart(standing: Standing, words: _Words) -> Chart:
+    """The branches with most overdue, then most open calls, and what became of their calls."""
+    busy = standing.branches[standing.branches["assigned"] > 0]
+    worst = busy.sort_values(["overdue", "open", "branch_no"], ascending=[False, False, True]).head(CHARTED_BRANCHES)
+    parts = [
+        ("completed", DONE, worst["completed"]),
+        ("open", OPEN, worst["open"] - worst["overdue"]),
+        ("overdue", LATE, worst["overdue"]),
+        ("other", OTHER, worst["replaced"] + worst["withdrawn"] + worst["expired"]),
+    ]
+    chart = Chart(
+        "branches",
+        words["chart.branches"],
+        words["chart.branches_summary"].format(shown=len(worst), branches=len(busy), overdue=number(standing.overdue)),
+        (words["chart.branch"], *(words[f"chart.{name}"] for name, _, _ in parts)),
+        [
+            (f"{no} {name}", *(int(values.iloc[at]) for _, _, values in parts))
+            for at, (no, name) in enumerate(zip(worst["branch_no"], worst["branch_name"], strict=True))
+        ],
+    )
+    figure, axes = _canvas(
+        0.85 + 0.30 * max(len(worst), 1), legend=0.5, names=[_short(str(row[0])) for row in chart.rows]
+    )
+    places = range(len(worst))
+    before = worst["assigned"] * 0
+    for name, colour, values in parts:
+        axes.barh(places, values, left=before, height=0.62, color=colour, label=chart.mark(words[f"chart.{name}"]))
+        before = before + values
+    axes.set_yticks(list(places), [chart.mark(_short(str(row[0]))) for row in chart.rows])
+    axes.invert_yaxis()
+    _quiet(axes)
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False, handlelength=1,
+        labelcolor=FAINT, columnspacing=2.0, borderaxespad=0.2,
+    )  # fmt: skip
+    return chart.finish(figure)
+
+
+def outcome_chart(standing: Standing, words: _Words) -> Chart:
+    """Accepted rows by outcome, in the order of the rule book."""
+    return _bars(
+        "outcomes",
+        words["chart.outcomes"],
+        words["chart.rows"],
+        [(words.codes["outcomes"][code], n) for code in OUTCOMES if (n := standing.outcomes.get(code, 0))],
+        words,
+        DONE,
+    )
+
+
+def violation_chart(standing: Standing, words: _Words) -> Chart:
+    """Findings by kind of violation."""
+    return _bars(
+        "violations",
+        words["chart.violations"],
+        words["chart.findings"],
+        [(words.codes["violations"].get(code, code), n) for code, n in standing.violations.items()],
+        words,
+        LATE,
+    )
+
+
+def _bars(key: str, title: str, unit: str, counts: list[tuple[str, int]], words: _Words, colour: str) -> Chart:
+    said = words["chart.and"].join(f"{name} {number(n)}" for name, n in counts) or words["chart.none"]
+    chart = Chart(key, title, f"{unit}{words['chart.colon']}{said}", (title, unit), list(counts))
+    figure, axes = _canvas(0.35 + 0.32 * max(len(counts), 1), names=[name for name, _ in counts], legend=0.02)
+    values = [n for _, n in counts]
+    axes.barh(range(len(values)), values, height=0.6, color=colour)
+    for place, n in enumerate(values):
+        axes.text(n + max(values) * 0.015, place, chart.mark(number(n)), va="center", color=TEXT)
+    axes.set_yticks(range(len(values)), [chart.mark(name) for name, _ in counts])
+    axes.set_xlim(0, max(values, default=1) * 1.15)
+    axes.invert_yaxis()
+    _quiet(axes)
+    axes.set_xticks([])
+    return chart.finish(figure)
+
+
+def _canvas(height: float, *, names: Sequence[str] = (), legend: float = 0.36) -> tuple[Figure, Axes]:
+    """A drawing with room at its left for the names of bars and, where there are names, for so many inches of legend."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(CHART_INCHES, height))
+    if not names:
+        return figure, figure.add_axes((0.01, 0.02, 0.98, 0.96))
+    left = min(max(map(_width, names)) * HALF_WIDTH_INCHES / CHART_INCHES + 0.03, 0.6)
+    return figure, figure.add_axes((left, 0.3 / height, 0.98 - left, 1 - (0.3 + legend) / height))
+
+
+def _short(text: str) -> str:
+    if _width(text) <= LABEL_HALF_WIDTHS:
+        return text
+    while _width(text) >= LABEL_HALF_WIDTHS:
+        text = text[:-1]
+    return text + "…"
+
+
+def _width(text: str) -> int:
+    """Half-widths a text takes: a Chinese character is as wide as two letters."""
+    return sum(2 if east_asian_width(letter) in "WFA" else 1 for letter in text)
+
+
+def _quiet(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for side in ("top", "right", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.spines["left"].set_color(RULE)
+    axes.tick_params(axis="y", length=0, labelcolor=TEXT)
+    axes.tick_params(axis="x", length=0, labelcolor=FAINT)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+# ---- the dashboard -----------------------------------------------------------------------------------------
+
+
+def run_clock() -> datetime:
+    """The time for which the running flow was scheduled; for one started by hand, when it was started."""
+    if not _in_run():
+        raise NoRun("no flow runs here, so there is no clock: give now, a time with its zone")
+    from prefect.runtime import flow_run
+
+    return datetime.fromisoformat(flow_run.scheduled_start_time.isoformat())
+
+
+def run_name(flow_name: str, *parameters: str) -> Callable[[], str]:
+    """A maker of readable run names: the parameters that are given, or else the day of the run, and the flow."""
+
+    def name() -> str:
+        from prefect.runtime import flow_run
+
+        given = [str(flow_run.parameters[key]) for key in parameters if flow_run.parameters.get(key) is not None]
+        day = run_clock().astimezone(SHANGHAI).date()
+        return f"{' '.join(given) or day} · {flow_name}"
+
+    return name
+
+
+@contextmanager
+def progress(name: str) -> Iterator[Advance]:
+    """A bar in the dashboard for as long as the block lasts, at most twenty steps; its key is progress- and the name."""
+    artifact = None
+    if _in_run():
+        from prefect.artifacts import create_progress_artifact
+
+        artifact = _published(
+            lambda: create_progress_artifact(progress=0.0, key=artifact_key(f"progress {name}"), description=name)
+        )
+    shown = 0
+
+    def advance(share: float) -> None:
+        nonlocal shown
+        percents = int(min(max(share, 0.0), 1.0) * 100)
+        if artifact is None or (percents < 100 and percents < shown + 5) or percents <= shown:
+            return
+        from prefect.artifacts import update_progress_artifact
+
+        _published(lambda: update_progress_artifact(artifact, progress=float(percents)))
+        shown = percents
+
+    yield advance
+
+
+def publish_counts(flow_name: str, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A table of what went in and came out, under a key that keeps the history of earlier runs; nothing outside a run."""
+    named = key if key.startswith(flow_name) else f"{flow_name}-{key}"
+    _publish_table(named, [{name: _cell(value) for name, value in row.items()} for row in rows], flow_name)
+
+
+def publish_standing(standing: Standing, language: str = "zh_CN") -> None:
+    """The quota so far as a picture with its figures, and the branches by state; nothing outside a run."""
+    if not _in_run():
+        LOG.debug("%s: no flow runs here, nothing is published", standing.campaign)
+        return
+    from prefect.artifacts import create_markdown_artifact
+
+    words = _words(language)
+    page = standing_markdown(standing, language)
+    _published(
+        lambda: create_markdown_artifact(
+            markdown=page, key=artifact_key(f"standing-{standing.campaign}"), description=words["board.standing"]
+        )
+    )
+    order = {state: place for place, state in enumerate(STATES)}
+    rows = sorted(
+        standing.branches.to_dict("records"), key=lambda row: (order[row["state"]], -row["overdue"], row["branch_no"])
+    )
+    columns = (
+        "branch_no",
+        "branch_name",
+        "assigned",
+        "completed",
+        "open",
+        "overdue",
+        "completed_year",
+        "goal",
+        "findings",
+    )
+    _publish_table(
+        f"branches-{standing.campaign}",
+        [
+            {
+                words["columns.state"]: words[f"states.{row['state']}"],
+                **{words[f"columns.{c}"]: row[c] for c in columns},
+            }
+            for row in rows
+        ],
+        words["board.branches"],
+    )
+
+
+def standing_markdown(standing: Standing, language: str = "zh_CN") -> str:
+    """The artifact about a campaign's quota: the verdict, the chart and the figures."""
+    words = _words(language)
+    ahead, broken = outlook(standing), [b for b in standing.balances() if not b.holds]
+    states = standing.branches["state"].value_counts()
+    chart = year_chart(standing, words)
+    figures = [
+        *((words[f"columns.{name}"], number(getattr(standing, name))) for name in (
+            "base", "eligible", "goal", "completed_year", "drawn", "reserve", "assigned", "attempted", "completed", "open",
+            "overdue", "replaced", "withdrawn", "expired", "findings", "cases", "opinions",
+        )),
+        *((f"{words['columns.branch_name']} · {words[f'states.{state}']}", number(n)) for state, n in states.items()),
+        (words["board.balances"], "✓" if not broken else f"✗ {len(broken)}"),
+    ]  # fmt: skip
+    lines = [
+        f"## {standing.title[language]} · {standing.period}",
+        f"**{words['board.as_of']}** {standing.as_of} · **{words['verdicts.' + ahead.verdict]}** · "
+        f"{number(ahead.completed)} / {number(ahead.goal)} ({percent(ahead.completed, ahead.goal)})",
+        f"![{chart.summary}]({chart.picture()})",
+        f"| {words['chart.measure']} | {words['board.count']} |\n|---|---:|\n"
+        + "\n".join(f"| {name} | {n} |" for name, n in figures),
+        *(f"- ✗ {words.equation(b)} {b.where}: {number(b.left)} ≠ {number(b.right)}" for b in broken[:20]),
+        f"`sample {standing.sample_sha256}`",
+    ]
+    return "\n\n".join(lines)
+
+
+def artifact_key(name: str) -> str:
+    """A name as Prefect takes keys: small letters, digits and single dashes.
+
+    >>> artifact_key("dispatch daily_risk-2026-03")
+    'dispatch-daily-risk-2026-03'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _publish_table(key: str, rows: list[dict[str, Any]], description: str) -> None:
+    if not _in_run():
+        LOG.debug("%s: no flow runs here, nothing is published", key)
+        return
+    from prefect.artifacts import create_table_artifact
+
+    kept = _fitting(rows)
+    if len(kept) < len(rows):
+        description += f" (+{len(rows) - len(kept)})"
+        LOG.warning("%s: the artifact shows %d of %d rows, the report has all", key, len(kept), len(rows))
+    _published(lambda: create_table_artifact(table=kept, key=artifact_key(key), description=description))
+
+
+def _fitting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    size = 2
+    for place, row in enumerate(rows):
+        size += len(json.dumps(row, ensure_ascii=True)) + 2
+        if size > ARTIFACT_BYTES:
+            return rows[:place]
+    return rows
+
+
+def _cell(value: Any) -> str | int | float:
+    if isinstance(value, Mapping):
+        return " · ".join(f"{name} {count}" for name, count in value.items())
+    return value if isinstance(value, (str, int, float)) else str(value)
+
+
+def _in_run() -> bool:
+    from prefect.context import FlowRunContext, TaskRunContext
+
+    return FlowRunContext.get() is not None or TaskRunContext.get() is not None
+
+
+def _published(publish: Callable[[], Any]) -> Any:
+    """What publishing gives; a dashboard that does not answer must not undo a run whose facts are stored."""
+    import httpx
+
+    try:
+        return publish()
+    except httpx.HTTPError as error:
+        LOG.warning(
+            "the dashboard did not take an artifact (%s); the store and the report have it", type(error).__name__
+        )
+        return None

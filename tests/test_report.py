@@ -1,0 +1,327 @@
+"""The report headquarters reads: every figure on it, nothing fetched, both languages, the same bytes twice."""
+
+import re
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+from babel.messages.extract import extract_from_file
+from babel.messages.pofile import read_po
+
+from models.feedback import BRANCHES, Standing, outlook, waits
+from tasks.board import TEMPLATES, percent, report_page, write_report
+
+WRITTEN = datetime(2026, 4, 1, 1, 30, tzinfo=UTC)
+
+
+def branch(no, name, state, **counts):
+    return dict.fromkeys(BRANCHES.columns, 0) | counts | {"branch_no": no, "branch_name": name, "state": state}
+
+
+def troubled() -> Standing:
+    """Four branches: one done, one partly and overdue, one silent, one never reached; mails and messages went wrong."""
+    branches = pd.DataFrame(
+        [
+            branch("0001", "北京西城营业部", "done", base=4323, eligible=4101, goal=411, drawn=37, reserve=19, assigned=37,
+                   attempted=37, completed=35, replaced=2, completed_year=103, findings=2, cases=2, opinions=3, late=1),
+            branch("0002", "上海徐汇营业部", "partly", base=3517, eligible=3302, goal=331, drawn=31, reserve=16, assigned=33,
+                   attempted=21, completed=17, open=13, replaced=1, withdrawn=1, expired=1, overdue=9, completed_year=67,
+                   findings=5, cases=4, opinions=1, rows_rejected=6, late=4),
+            branch("0003", "广州天河营业部", "silent", base=2804, eligible=2600, goal=260, drawn=24, reserve=12, assigned=24,
+                   open=24, overdue=24, completed_year=41),
+            branch("0004", "成都<高新>营业部", "not_sent", base=1009, eligible=905, goal=91, drawn=8, reserve=4, assigned=8,
+                   open=8),
+        ]
+    )  # fmt: skip
+    return Standing(
+        campaign="daily_risk-2026-03",
+        programme="daily_risk",
+        title={"zh_CN": "日常合规风险提示回访", "en": "Daily risk-warning callback"},
+        period="2026-03",
+        as_of=date(2026, 3, 31),
+        base=11653,
+        eligible=10908,
+        excluded={"dormant": 612, "suspended": 131, "house_rule": 2},
+        waived=0,
+        goal=1093,
+        drawn=100,
+        reserve=51,
+        assigned=102,
+        attempted=58,
+        completed=52,
+        completed_year=211,
+        open=45,
+        replaced=3,
+        withdrawn=1,
+        expired=1,
+        overdue=33,
+        mails={"claimed": 29, "sent": 25, "failed": 1, "unknown": 3, "in_flight": 0},
+        messages={
+            "seen": 44, "accepted": 26, "partly": 6, "rejected": 4, "quarantined": 2, "notice": 3, "held": 1, "duplicate": 2,
+        },
+        findings=7,
+        cases=6,
+        opinions=4,
+        outcomes={"done_clear": 42, "done_suspect": 7, "done_opinion": 3, "refused": 5, "no_answer": 14},
+        violations={"password_known": 3, "promising_return": 4},
+        case_results={"confirmed": 2, "unverifiable": 1, "waiting": 3},
+        contradictions={"dormant_but_trading": 17},
+        shortfalls={"capacity": 8},
+        frame_sha256="f" * 64,
+        plan_sha256="9" * 64,
+        sample_sha256="5a" * 32,
+        branches=BRANCHES.validate(branches[list(BRANCHES.columns)]),
+    )  # fmt: skip
+
+
+def page(standing=None, language="zh_CN", **more) -> str:
+    return report_page(standing or troubled(), written_at=WRITTEN, language=language, **more)
+
+
+class Reader(HTMLParser):
+    """What a reader gets: the texts, each element's attributes, and whether everything that is opened is closed."""
+
+    VOID = frozenset({"meta", "input", "br", "path", "rect", "use", "stop"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.texts, self.elements, self.open, self.unclosed = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag in self.VOID:
+            return
+        if not self.open or self.open.pop() != tag:
+            self.unclosed.append(tag)
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in {"style", "script"}:
+            self.texts.append(data)
+
+
+def visible(text) -> str:
+    return " ".join(" ".join(Reader(text).texts).split())
+
+
+def numbers_of(standing):
+    for name in (
+        "base", "eligible", "waived", "goal", "drawn", "reserve", "assigned", "attempted", "completed", "completed_year", "open",
+        "replaced", "withdrawn", "expired", "overdue", "findings", "cases", "opinions",
+    ):  # fmt: skip
+        yield name, getattr(standing, name)
+    for group in (
+        "excluded", "mails", "messages", "outcomes", "violations", "case_results", "contradictions", "shortfalls",
+    ):  # fmt: skip
+        for code, n in getattr(standing, group).items():
+            yield f"{group}.{code}", n
+
+
+def test_every_figure_of_the_standing_is_on_the_page():
+    standing = troubled()
+    tiles = dict(re.findall(r"<dt>(.*?)</dt><dd>([\d,]+)", page(standing)))
+    rows = re.findall(r'<tr><th scope="row">([^<]*)</th><td class="n">([\d,]+)</td></tr>', page(standing))
+    shown = [*tiles.values(), *(n for _, n in rows)]
+    for name, n in numbers_of(standing):
+        assert f"{n:,}" in shown, name
+        shown.remove(f"{n:,}")  # a figure that two names share has to stand there twice
+
+
+def test_every_figure_of_every_branch_is_in_its_row():
+    standing = troubled()
+    found = re.findall(r'<tr data-state="(\w+)">(.*?)</tr>', page(standing))
+    assert [state for state, _ in found] == list(standing.branches["state"])
+    for row, (_, cells) in zip(standing.branches.to_dict("records"), found, strict=True):
+        shown = re.findall(r'<td class="n[^"]*">([\d,]+)</td>', cells)
+        counts = sorted(f"{n:,}" for name, n in row.items() if name not in {"branch_no", "branch_name", "state"})
+        assert sorted(shown) == counts
+        assert row["branch_no"] in cells
+
+
+def test_the_page_fetches_nothing_and_carries_its_hashes():
+    text = page(related=[troubled()])
+    assert "http" not in re.sub(r'<meta http-equiv="[^"]*"', "", text)
+    for tag, attributes in Reader(text).elements:
+        assert tag not in {"link", "iframe", "img", "object", "embed", "image"}
+        assert "src" not in attributes
+        for name in ("href", "xlink:href"):
+            assert attributes.get(name, "#").startswith("#")
+    assert "url(" not in re.sub(r"url\(#", "", text)
+    for value in ("f" * 64, "9" * 64, "5a" * 32):
+        assert value in text
+
+
+def test_what_is_opened_is_closed_and_no_id_is_given_twice():
+    reader = Reader(page(related=[troubled()]))
+    assert (reader.open, reader.unclosed) == ([], [])
+    ids = [attributes["id"] for _, attributes in reader.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in reader.elements:
+        for name in attributes.get("aria-labelledby", "").split():
+            assert name in ids
+
+
+def test_a_name_with_markup_in_it_stays_text():
+    assert "成都<高新>" not in page()
+    assert "成都<高新>营业部" in visible(page())
+
+
+def test_charts_are_named_and_have_their_numbers_in_a_table():
+    text = page()
+    drawings = re.findall(r"<figure>(.*?)</figure>", text, flags=re.DOTALL)
+    assert len(drawings) == 4
+    for drawing in drawings:
+        assert re.search(
+            r'<svg [^>]*role="img" aria-labelledby="(\w+)-title \1-desc"><title [^>]+>[^<]+</title><desc', drawing
+        )
+        drawn = set(re.findall(r"<text[^>]*>([^<]*)</text>", drawing))
+        assert drawn
+        assert re.search(r"<tbody>.*<th scope=\"row\">", drawing, flags=re.DOTALL)
+    bars = set(re.findall(r"<text[^>]*>([\d,]+)</text>", drawings[2]))
+    assert {str(n) for n in troubled().outcomes.values()} == bars
+    assert "@0" not in text
+
+
+def test_every_table_has_a_caption_and_every_header_a_scope():
+    reader = Reader(page(related=[troubled()]))
+    tags = [tag for tag, _ in reader.elements]
+    assert tags.count("table") == tags.count("caption")
+    assert all("scope" in attributes for tag, attributes in reader.elements if tag == "th")
+    assert dict(reader.elements)["html"]["lang"] == "zh-CN"
+
+
+def test_balances_show_both_sides_and_a_broken_one_is_called_broken():
+    fine, wrong = troubled(), replace(troubled(), opinions=5, open=44)
+    assert "✗" not in visible(page(fine))
+    assert all(balance.holds for balance in fine.balances())
+    text = page(wrong)
+    broken = re.findall(r'<tr class="broken">(.*?)</tr>', text)
+    assert len(broken) == sum(not balance.holds for balance in wrong.balances()) == 3
+    assert any('<td class="n">4</td><td class="n">5</td>' in row for row in broken)
+    assert 'role="alert"' in text
+    assert 'role="alert"' not in page(fine)
+    assert len(re.findall(r"✓", page(fine))) == len(fine.balances())
+
+
+def test_a_broken_balance_of_one_branch_opens_its_table():
+    branches = troubled().branches.copy()
+    branches.loc[1, "open"] += 1
+    branches.loc[2, "open"] -= 1
+    assert "<details open>" in page(replace(troubled(), branches=branches))
+    assert "<details open>" not in page()
+
+
+def test_the_answers_stand_in_the_head():
+    head = visible(page().split("</header>")[0])
+    for said in (
+        "年度目标 1,093 户",
+        "本年已完成 211 户",
+        "2 家营业部逾期 33 户",
+        "未返回 1 家，名单未送达 1 家",
+        "疑似违规 7 笔",
+    ):
+        assert said in head
+    for wait in waits(troubled()):
+        assert f"{wait.count:,}" in head
+
+
+def test_the_english_page_has_no_chinese_word_of_ours():
+    standing = troubled()
+    english = standing.branches.assign(branch_name=["Beijing", "Shanghai", "Guangzhou", "Chengdu"])
+    shown = visible(page(replace(standing, branches=english), "en", related=[replace(standing, branches=english)]))
+    assert re.findall(r"[\u3000-\u9fff\uff00-\uffef]+", shown) == []
+    assert "Daily risk-warning callback" in shown
+    assert '<html lang="en">' in page(language="en")
+
+
+def test_the_catalogue_has_each_text_of_the_report_and_no_other():
+    said = set()
+    for name in ("report.html.j2", "report_words.j2"):
+        found = extract_from_file("jinja2.ext:babel_extract", TEMPLATES / name, options={"silent": "false"})
+        said |= {message for _, message, _, _ in found}
+    with (TEMPLATES / "locale/en/LC_MESSAGES/report.po").open("rb") as source:
+        catalogue = {entry.id: entry for entry in read_po(source, locale="en") if entry.id}
+    assert set(catalogue) == said
+    for text, entry in catalogue.items():
+        assert entry.string, text
+        for pattern in (r"%\(\w+\)s", r"{\w+}"):
+            assert sorted(re.findall(pattern, text)) == sorted(re.findall(pattern, entry.string)), text
+
+
+@pytest.mark.parametrize("language", ["zh_CN", "en"])
+def test_same_figures_and_time_give_the_same_bytes_under_the_same_name(tmp_path, language):
+    first, second = (
+        write_report(
+            troubled(), related=[troubled()], written_at=WRITTEN, language=language, directory=tmp_path / place
+        )
+        for place in "ab"
+    )
+    assert first.read_bytes() == second.read_bytes()
+    assert first.name == second.name
+    assert first.name.startswith("daily_risk-2026-03_2026-03-31_20260401T0930_")
+    other = write_report(replace(troubled(), opinions=9), written_at=WRITTEN, language=language, directory=first.parent)
+    assert other != first
+    assert sorted(first.parent.iterdir()) == sorted([first, other])
+
+
+def test_a_campaign_without_calls_still_gives_a_page():
+    nothing = replace(
+        troubled(), **dict.fromkeys(("drawn", "reserve", "assigned", "attempted", "completed", "completed_year", "open"), 0),
+        **dict.fromkeys(("replaced", "withdrawn", "expired", "overdue", "findings", "cases", "opinions", "goal"), 0),
+        mails=dict.fromkeys(troubled().mails, 0), messages=dict.fromkeys(troubled().messages, 0), outcomes={}, violations={},
+        case_results={}, contradictions={}, shortfalls={},
+        branches=troubled().branches.assign(
+            **dict.fromkeys(set(BRANCHES.columns) - {"branch_no", "branch_name", "state", "base", "eligible"}, 0),
+            state="nothing_due",
+        ),
+    )  # fmt: skip
+    shown = visible(page(nothing))
+    assert "本期未设年度目标" in shown
+    assert "没有逾期" in shown
+    assert "没有待办" in shown
+
+
+def test_the_outlook_takes_later_periods_to_go_as_this_one():
+    standing = replace(
+        troubled(), period="2026-06", completed=60, open=40, completed_year=500, goal=1000, eligible=9999
+    )
+    found = outlook(standing)  # 184 days after a period of 30
+    assert (found.low, found.high) == (500 + 60 * 184 // 30, 540 + 100 * 184 // 30)
+    assert (found.verdict, found.remaining) == ("undecided", 500)
+    assert outlook(replace(standing, goal=868)).verdict == "on_track"
+    assert outlook(replace(standing, goal=1154)).verdict == "behind"
+    assert outlook(replace(standing, goal=500)).verdict == "reached"
+    assert outlook(replace(standing, eligible=600)).high == 600
+    assert outlook(replace(standing, period="2026Q4", goal=501)).low == 500
+    assert outlook(replace(standing, period="2026-12#2", goal=501)).days_left == 0
+
+
+def test_what_waits_adds_up_and_names_who():
+    found = {wait.kind: (wait.count, wait.who) for wait in waits(troubled())}
+    assert found == {
+        "not_sent": (1, "headquarters"), "mails_unknown": (3, "headquarters"), "mails_failed": (1, "headquarters"),
+        "quarantined": (2, "headquarters"), "held": (1, "headquarters"), "silent": (1, "branch"), "overdue": (33, "branch"),
+        "rows_rejected": (6, "branch"), "self_checks": (3, "operations_director"),
+        "opinions": (4, "customer_service_manager"), "final_opinions": (3, "compliance"),
+    }  # fmt: skip
+
+
+def test_a_share_is_never_rounded_up_to_all_of_it():
+    assert [percent(*pair) for pair in ((1, 3), (9999, 10000), (5, 5), (0, 7), (3, 0), (7, 5))] == [
+        "33.3%", "99.9%", "100.0%", "0.0%", "—", "140.0%",
+    ]  # fmt: skip
+
+
+def test_five_hundred_branches_stay_light():
+    one = troubled().branches.iloc[[1]]
+    many = pd.concat([one.assign(branch_no=f"{no:04d}") for no in range(500)], ignore_index=True)
+    assert len(page(replace(troubled(), branches=many))) < 3_000_000
