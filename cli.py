@@ -6,6 +6,7 @@ Exit codes: 0 fine, 1 something to look at (said), 2 wrong usage or input.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -62,9 +63,20 @@ def pull(
     now: Now = None,
 ) -> None:
     """Take extracts in: rows accepted, ignored by name, rejected with a reason."""
-    from tasks.settings import Settings
+    from models.extracts import Profile
+    from tasks.settings import Settings, SettingsError, read_yaml
 
-    _guard_demo(Settings(), inbox)
+    with _errors():  # what is wrong with the words is said before a server starts
+        settings = Settings()
+        _guard_demo(settings, inbox)
+        given, folder = profile or settings.profile, inbox or settings.inbox
+        if given is None or folder is None:
+            raise SettingsError("pull needs --profile FILE and --inbox DIR (or HUIFANG_PROFILE and HUIFANG_INBOX)")
+        read_yaml(given, Profile)
+        if not folder.is_dir():
+            raise SettingsError(f"--inbox {folder}: no such folder")
+        if roster is not None and not roster.is_file():
+            raise SettingsError(f"--roster {roster}: no such file")
 
     def start() -> dict[str, int]:
         from flows.pull import pull_extracts
@@ -82,6 +94,14 @@ def draw(
     now: Now = None,
 ) -> None:
     """Draw one campaign, once; later runs move reserves up for booked failures."""
+    from models.calendar import period as read_period
+    from models.programme import version_on
+    from tasks.settings import Settings, read_calendar, read_programmes
+
+    with _errors():
+        settings, span = Settings(), read_period(period)
+        read_calendar(settings).require(span.last.year)
+        version_on(read_programmes(settings), programme, span.first)
 
     def start() -> dict[str, int]:
         from flows.draw import draw_sample
@@ -94,6 +114,7 @@ def draw(
 @run_app.command()
 def dispatch(campaign: CampaignId = None, as_of: AsOf = None, now: Now = None) -> None:
     """Mail each branch its callback list; what stands in a mail is not mailed again."""
+    _check_campaign(campaign)
 
     def start() -> dict[str, int]:
         from flows.dispatch import dispatch_lists
@@ -118,6 +139,7 @@ def collect(as_of: AsOf = None, now: Now = None) -> None:
 @run_app.command()
 def chase(campaign: CampaignId = None, as_of: AsOf = None, now: Now = None) -> None:
     """Open and merge cases, ask for self-checks, remind."""
+    _check_campaign(campaign)
 
     def start() -> dict[str, int]:
         from flows.chase import chase_campaigns
@@ -130,6 +152,7 @@ def chase(campaign: CampaignId = None, as_of: AsOf = None, now: Now = None) -> N
 @run_app.command()
 def report(campaign: CampaignId = None, as_of: AsOf = None, now: Now = None) -> None:
     """Write the report page and mail the month's summaries."""
+    _check_campaign(campaign)
 
     def start() -> dict[str, int]:
         from flows.report import report_campaigns
@@ -162,7 +185,6 @@ def status(
     as_of: AsOf = None,
 ) -> None:
     """Where each campaign stands, and what the last pulls took in."""
-    from tasks.board import show_status
 
     from tasks.settings import Settings
     from tasks.store import open_store
@@ -174,7 +196,7 @@ def status(
         if as_json:
             print(json.dumps(found, ensure_ascii=False, indent=2))  # noqa: T201
         else:
-            show_status(out, found)
+            _show_status(found)
         if not all(balance["holds"] for campaign in found["campaigns"] for balance in campaign["balances"]):
             raise typer.Exit(1)
 
@@ -373,21 +395,79 @@ def serve(
 
 
 def _serve_flows(settings: Any, api_url: str) -> None:
-    from flows.schedule import deployments
     from prefect import serve as serve_deployments
 
     from tasks import postoffice
 
     with postoffice.outgoing(settings) as smtp_url:
         os.environ["HUIFANG_SMTP_URL"] = smtp_url
-        out.print(f"dashboard: {api_url.removesuffix('/api')}   mail: {smtp_url}   home: {settings.home.resolve()}")
-        serve_deployments(*deployments(), limit=2, print_starting_message=True)
+        out.print(
+            f"dashboard {api_url.removesuffix('/api')}",
+            f"mail out {smtp_url}",
+            f"home {settings.home.resolve()}",
+            sep="\n",
+        )
+        serve_deployments(*_deployments(), limit=2, print_starting_message=True)
+
+
+def _deployments() -> list[Any]:
+    """The deployments of prefect.yaml for one process: the same names, parameters and schedules as on a work pool."""
+    from importlib import import_module
+
+    import yaml
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+    from prefect.client.schemas.schedules import CronSchedule
+    from prefect.deployments.runner import EntrypointType
+
+    from tasks.settings import PROJECT
+
+    found = []
+    for entry in yaml.safe_load((PROJECT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]:
+        module, _, name = entry["entrypoint"].rpartition(".")
+        limit = entry["concurrency_limit"]
+        found.append(
+            getattr(import_module(module), name).to_deployment(
+                entry["name"],
+                description=entry["description"],
+                parameters=entry.get("parameters", {}),
+                tags=entry["tags"],
+                schedules=[CronSchedule(cron=s["cron"], timezone=s["timezone"]) for s in entry["schedules"]],
+                concurrency_limit=ConcurrencyLimitConfig(
+                    limit=limit["limit"], collision_strategy=ConcurrencyLimitStrategy(limit["collision_strategy"])
+                ),
+                entrypoint_type=EntrypointType.MODULE_PATH,
+            )
+        )
+    return found
+
+
+def _check_campaign(campaign: str | None) -> None:
+    from tasks import records
+    from tasks.settings import Settings
+    from tasks.store import open_store
+
+    with _errors():
+        store = open_store(Settings())
+        if campaign is not None:
+            with store.begin() as session:
+                records.campaign_of(session, campaign)
+
+
+class _Terse(logging.Filter):
+    """What we foresaw is said in one line; its traceback helps nobody at a terminal."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and record.exc_info[0] and issubclass(record.exc_info[0], CallbackError):
+            record.exc_info = None
+        return True
 
 
 def _run(name: str, start: Callable[[], dict[str, int]]) -> None:
     from tasks.settings import Settings
 
     with _errors(), _prefect(Settings()):
+        for logger in ("prefect.flow_runs", "prefect.task_runs"):
+            logging.getLogger(logger).addFilter(_Terse())
         counts = start()
         table = Table(title=name)
         for column in counts:
@@ -446,6 +526,44 @@ def _status(settings: Any, store: Any, as_of: date) -> dict[str, Any]:
         plain["balances"] = [{**asdict(balance), "holds": balance.holds} for balance in standing.balances()]
         campaigns.append(plain)
     return {"campaigns": campaigns, "pulls": pulls, "mails": mails, "messages": messages}
+
+
+def _show_status(found: dict[str, Any]) -> None:
+    for pulled in found["pulls"]:
+        table = Table(title=f"pull {pulled['pull']} · {pulled['as_of']} · {pulled['profile']}", title_justify="left")
+        for column in ("table", "rows", "accepted", "ignored", "rejected", "by"):
+            table.add_column(column, justify="left" if column in ("table", "by") else "right")
+        for row in pulled["tables"]:
+            reasons = [f"{rule} {n:,}" for by in ("ignored_by", "rejected_by") for rule, n in row[by].items()]
+            counts = (f"{row[key]:,}" for key in ("rows", "accepted", "ignored", "rejected"))
+            table.add_row(row["table"], *counts, ", ".join(reasons))
+        out.print(table)
+    if not found["campaigns"]:
+        out.print("no campaign has been drawn yet: huifang run draw --programme NAME --period YYYY-MM")
+        return
+    table = Table(title="campaigns", title_justify="left")
+    table.add_column("")
+    for campaign in found["campaigns"]:
+        table.add_column(campaign["campaign"], justify="right")
+    keys = (
+        "base", "eligible", "excluded", "waived", "goal", "drawn", "reserve", "assigned", "completed", "open", "overdue",
+        "replaced", "withdrawn", "expired", "completed_year", "mails", "messages", "findings", "cases", "opinions",
+    )  # fmt: skip
+    for key in keys:
+        cells = []
+        for campaign in found["campaigns"]:
+            value = campaign[key]
+            if isinstance(value, dict):
+                cells.append("\n".join(f"{name} {n:,}" for name, n in value.items() if n) or "0")
+            else:
+                cells.append(f"{value:,}")
+        table.add_row(key, *cells)
+    out.print(table)
+    unequal = [balance for campaign in found["campaigns"] for balance in campaign["balances"] if not balance["holds"]]
+    for balance in unequal:
+        err.print(f"does not hold: {balance['name']} {balance['where']}: {balance['left']} against {balance['right']}")
+    if not unequal:
+        out.print("every balance holds")
 
 
 def _guard_demo(settings: Any, inbox: Path | None) -> None:

@@ -22,7 +22,7 @@ SHOWN_PROBLEMS = 40
 fetch = task(name="fetch message", retries=2, retry_delay_seconds=[2, 10])(mailbox.spool)
 
 
-@flow(name="collect", flow_run_name="{as_of} · collect")
+@flow(name="collect", flow_run_name=board.run_name("collect", "as_of"))
 def collect_returns(as_of: date | None = None, now: datetime | None = None) -> dict[str, int]:
     """Messages by verdict, rows accepted and sent back, findings, receipts by outcome."""
     log, settings = get_run_logger(), Settings()

@@ -24,14 +24,20 @@ STAFF_KINDS = ("broker", "marketer")
 """Who makes a customer *developed*, and his form the conduct form (DOMAIN §1)."""
 
 
-@flow(name="draw", flow_run_name="{period} {programme} · draw")
-def draw_sample(programme: str, period: str, as_of: date | None = None, now: datetime | None = None) -> dict[str, int]:
-    """Drawn, reserve, assigned and activated of one campaign; it is drawn once, a second run only moves reserves up."""
+@flow(name="draw", flow_run_name=board.run_name("draw", "period", "programme"))
+def draw_sample(
+    programme: str, period: str | None = None, as_of: date | None = None, now: datetime | None = None
+) -> dict[str, int]:
+    """Drawn, reserve, assigned and activated of one campaign; it is drawn once, a second run only moves reserves up.
+
+    period: the month of the run where none is given; as_of: the day of the run, or the period's first workday when the
+    run lies outside it.
+    """
     log, settings = get_run_logger(), Settings()
     now = now or board.run_clock()
-    span, calendar = read_period(period), read_calendar(settings)
-    calendar.require(span.last.year)
     today = now.astimezone(SHANGHAI).date()
+    span, calendar = read_period(period or f"{today:%Y-%m}"), read_calendar(settings)
+    calendar.require(span.last.year)
     as_of = as_of or (today if span.first <= today <= span.last else calendar.on_or_after(span.first))
     rules = version_on(read_programmes(settings), programme, span.first)
 

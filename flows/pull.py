@@ -16,7 +16,7 @@ from tasks.store import open_store, record
 take_in = task(name="take in", task_run_name="take in {table_name}")(lake.take_in)
 
 
-@flow(name="pull", flow_run_name="{as_of} · pull")
+@flow(name="pull", flow_run_name=board.run_name("pull", "as_of"))
 def pull_extracts(
     profile: Path | None = None,
     inbox: Path | None = None,

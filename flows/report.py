@@ -22,7 +22,7 @@ SHOWN = 15
 """Branches or cases a mail lists; the rest is counted."""
 
 
-@flow(name="report", flow_run_name="{as_of} · report")
+@flow(name="report", flow_run_name=board.run_name("report", "as_of"))
 def report_campaigns(
     campaign: str | None = None, as_of: date | None = None, now: datetime | None = None
 ) -> dict[str, int]:
@@ -81,7 +81,7 @@ def report_campaigns(
             totals["reports"] += keep_report(
                 settings, store, standing, [other for other in everyone if other is not standing], now=now
             )
-            board.publish_standing(standing)
+            board.publish_standing(standing, settings.language)
     log.info("%s", dict(totals))
     return dict(totals)
 
