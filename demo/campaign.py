@@ -41,8 +41,6 @@ MONTH: tuple[tuple[str, str, str], ...] = (
     ("chase", "2026-03-13", "2026-03-13T09:30+0800"),
     ("branches", "2026-03-18", "2026-03-18T16:00+0800"),
     ("collect", "2026-03-18", "2026-03-18T18:15+0800"),
-    ("draw", "2026-03-19", "2026-03-19T07:30+0800"),
-    ("dispatch", "2026-03-19", "2026-03-19T09:00+0800"),
     ("chase", "2026-03-19", "2026-03-19T09:30+0800"),
     ("branches", "2026-03-24", "2026-03-24T16:00+0800"),
     ("collect", "2026-03-24", "2026-03-24T18:15+0800"),
@@ -177,7 +175,7 @@ def show(found: dict[str, Any], built: Any, home: Path, console: Console) -> int
         table.add_column(campaign["campaign"], justify="right")
     lines = (
         ("年末客户 base", lambda c: f"{c['base']:,}"),
-        ("= 合格 eligible", lambda c: f"{c['eligible']:,}"),
+        ("= 应访 eligible", lambda c: f"{c['eligible']:,}"),
         ("+ 剔除 excluded", lambda c: f"{sum(c['excluded'].values()):,}"),
         ("+ 豁免 waived", lambda c: f"{c['waived']:,} {_mark(_holds(c, 'base'))}"),
         ("全年应回访 goal", lambda c: f"{c['goal']:,}"),
