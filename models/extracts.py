@@ -768,6 +768,6 @@ def refuse_unknown_codes(
     place = f"codes.{source.codes}" if isinstance(source.codes, str) else here
     raise UnknownCode(
         f"{table_name}.{column_name} (source column {source.source}): unknown code {listed}{more}. "
-        f"In profile {profile.name} write under {place} what each means, such as \"{most[0][0][:12]}\": {allowed[0]} "
+        f'In profile {profile.name} write under {place} what each means, such as "{most[0][0][:12]}": {allowed[0]} '
         f"(allowed: {', '.join(allowed)}), or ignore its rows by name under tables.{table_name}.ignore_codes"
     )
