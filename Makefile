@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check serve lock clean system
+.PHONY: demo test check serve pictures lock clean system
 
 demo: $(READY)
 	$(BIN)/huifang demo $(DEMO)
@@ -19,6 +19,10 @@ check: $(READY)
 
 serve: $(READY)
 	$(BIN)/huifang serve
+
+# The pictures in docs/img, from the demo that ran last (needs the packages of `make system`).
+pictures: $(READY)
+	$(BIN)/python -m demo.pictures
 
 # requirements.txt pins every package; pip is told nothing of where they come from.
 $(READY): requirements.txt pyproject.toml

@@ -484,12 +484,15 @@ def _run(name: str, start: Callable[[], dict[str, int]]) -> None:
 def _prefect(settings: Any) -> Iterator[None]:
     """A Prefect server for a flow: the one named by PREFECT_API_URL, the one `huifang serve` runs, or one of its own for the time."""
     home = settings.home.resolve()
-    from tasks.server import client_settings, is_alive, prefect_server
+    from tasks.server import client_settings, is_alive, is_at, prefect_server
 
     address = home / "prefect-api"
     given = os.environ.get("PREFECT_API_URL") or (
         address.read_text(encoding="ascii").strip() if address.is_file() else ""
     )
+    if given and is_at(given):  # the demo's commands share one server and one client
+        yield
+        return
     if given and is_alive(given):
         os.environ.update(client_settings(given, home))
         from tasks.server import client_context

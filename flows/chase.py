@@ -18,7 +18,7 @@ from tasks.store import Store, open_store, record
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
-@flow(name="chase", flow_run_name=board.run_name("chase", "as_of"))
+@flow(name="chase", flow_run_name=board.run_name("chase", "as_of", "campaign"))
 def chase_campaigns(
     campaign: str | None = None, as_of: date | None = None, now: datetime | None = None
 ) -> dict[str, int]:

@@ -21,7 +21,7 @@ Ready = tuple[roster.Recipient, pd.DataFrame]
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
-@flow(name="dispatch", flow_run_name=board.run_name("dispatch", "campaign"))
+@flow(name="dispatch", flow_run_name=board.run_name("dispatch", "as_of", "campaign"))
 def dispatch_lists(
     campaign: str | None = None, as_of: date | None = None, now: datetime | None = None
 ) -> dict[str, int]:

@@ -22,7 +22,7 @@ SHOWN = 15
 """Branches or cases a mail lists; the rest is counted."""
 
 
-@flow(name="report", flow_run_name=board.run_name("report", "as_of"))
+@flow(name="report", flow_run_name=board.run_name("report", "as_of", "campaign"))
 def report_campaigns(
     campaign: str | None = None, as_of: date | None = None, now: datetime | None = None
 ) -> dict[str, int]:
@@ -38,7 +38,6 @@ def report_campaigns(
         with store.begin() as session:
             names = [campaign] if campaign else records.drawn_campaigns(session)
             found = [records.campaign_of(session, name)[:2] for name in names]
-            everyone = [standing_of(settings, session, name, as_of) for name in records.drawn_campaigns(session)]
         with store.exclusive("outbox"), postoffice.outgoing(settings) as url, mail.open_post(settings, url) as post:
             with store.begin() as session:
                 lost = outbox.book_lost(session, now)

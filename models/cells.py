@@ -23,12 +23,12 @@ def plain(text: str | None) -> str:
 
 
 def mask_name(name: str) -> str:
-    """A name of which the first character of each word stays and every other becomes a star.
+    """A name of which the first character of each word stays; up to three stars stand for the rest.
 
     >>> mask_name("张三"), mask_name("欧阳娜娜"), mask_name("John Smith"), mask_name("张")
-    ('张*', '欧***', 'J*** S****', '张*')
+    ('张*', '欧***', 'J*** S***', '张*')
     """
-    return re.sub(r"([^\s·]+)", lambda word: word[0][0] + "*" * max(1, len(word[0]) - 1), name.strip())
+    return re.sub(r"([^\s·]+)", lambda word: word[0][0] + "*" * min(max(1, len(word[0]) - 1), 3), name.strip())
 
 
 def choice_words(choices: Mapping[str, Choice]) -> dict[str, str]:

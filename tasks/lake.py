@@ -27,6 +27,7 @@ import duckdb
 import ibis
 import ibis.expr.types as ir
 import pandas as pd
+import pyarrow.parquet as pq
 from ibis.backends.duckdb import Backend
 
 from models import CallbackError
@@ -443,12 +444,8 @@ def open_file(settings: Settings, path: str, con: Backend) -> ir.Table:
 
 
 def read_roster(settings: Settings, path: str) -> pd.DataFrame:
-    """The accepted roster of a snapshot: branch_no, role, contact_name, email, valid_from, valid_to (dates, None when open)."""
-    found: pd.DataFrame = open_table(settings, path).to_pandas()
-    for column in ("valid_from", "valid_to"):
-        days = [None if pd.isna(day) else pd.Timestamp(day).date() for day in found[column]]
-        found[column] = pd.Series(days, dtype="object", index=found.index)
-    return found
+    """The accepted roster of a snapshot: branch_no, role, contact_name, email, valid_from, valid_to (None when open)."""
+    return _read_small(settings, path)
 
 
 def customers_of(settings: Settings, path: str, ids: pd.Series[str]) -> pd.DataFrame:
@@ -474,8 +471,17 @@ def customers_of(settings: Settings, path: str, ids: pd.Series[str]) -> pd.DataF
 
 def names_of(settings: Settings, path: str, key: str, value: str) -> dict[str, str]:
     """One text column of a small snapshot by another, such as branch names by branch number."""
-    found: pd.DataFrame = open_table(settings, path).select(key, value).to_pandas()
+    found = _read_small(settings, path, [key, value])
     return dict(zip(found[key].astype(str), found[value].astype(str), strict=True))
+
+
+def _read_small(settings: Settings, path: str, columns: list[str] | None = None) -> pd.DataFrame:
+    """A snapshot of some thousand rows without an engine, whose start costs more than the reading; dates as dates."""
+    file = settings.lake / path / "accepted.parquet"
+    if not file.is_file():
+        raise LakeError(f"{file}: the snapshot is missing; run pull again with the files it was made from")
+    found: pd.DataFrame = pq.read_table(file, columns=columns).to_pandas(date_as_object=True)
+    return found
 
 
 def counts_of(settings: Settings, path: str, column: str) -> dict[str, int]:

@@ -122,6 +122,15 @@ def client_context(api_url: str, home: Path) -> Iterator[None]:
             EventsWorker.drain_all(timeout=DRAIN_SECONDS, at_exit=False)
 
 
+def is_at(api_url: str) -> bool:
+    """Whether this process is within a client_context of that server already."""
+    if "prefect.settings" not in sys.modules:
+        return False
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY
+
+    return PREFECT_API_URL.value() == api_url and PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value() is None
+
+
 @contextmanager
 def prefect_server(home: Path, *, environ: Mapping[str, str], log: Path, port: int | None = None) -> Iterator[str]:
     """The API URL of a Prefect server on loopback, answering; it ends with the block, or with this process.
