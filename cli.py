@@ -63,7 +63,7 @@ def pull(
     now: Now = None,
 ) -> None:
     """Take extracts in: rows accepted, ignored by name, rejected with a reason."""
-    from models.extracts import Profile
+    from models.profile import Profile
     from tasks.settings import Settings, SettingsError, read_yaml
 
     with _errors():  # what is wrong with the words is said before a server starts

@@ -7,7 +7,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger, task
 
 from models.calendar import SHANGHAI
-from models.extracts import Profile
+from models.profile import Profile
 from models.tables import Pull
 from tasks import board, lake, records, source
 from tasks.settings import Settings, SettingsError, code_version, read_yaml

@@ -1,7 +1,7 @@
-"""The canonical tables, the shape of a source profile, and what becomes of each row of an extract.
+"""What becomes of each row of an extract: accepted, ignored by a named rule, or rejected with column and reason.
 
-Knows the columns, codes and forms of every canonical table and turns raw text tables into judged ones, as Ibis
-expressions. Finding, decoding and writing files stay out, and so does the engine.
+Turns raw text tables into judged ones, as Ibis expressions. Finding, decoding and writing files stay out, and so does
+the engine.
 """
 
 from __future__ import annotations
@@ -9,368 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import ibis
 import ibis.expr.types as ir
 import pandas as pd
 import pandera.pandas as pa
 from pandera.engines import pandas_engine
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from models import CallbackError
-
-# ---- canonical tables ---------------------------------------------------------------------------------------
-# The one declaration: pandera validates pandas frames with it, and the masks on the engine are read from it.
-# Patterns stay within what Python, RE2 and Java read alike: [0-9] instead of \d, anchored at both ends.
-
-ID = r"^[0-9A-Za-z][0-9A-Za-z_.-]*$"
-LINE = r"^[^\x00-\x1f\x7f]+$"
-LABEL = r'^[^\x00-\x1f\x7f,"*|]+$'  # stands in keys and hash texts, so nothing that needs quoting
-
-
-def _id(references: str = "", *, excepted: str = "") -> pa.Column:
-    metadata = {"references": references, "excepted": excepted} if references else None
-    return pa.Column(str, [pa.Check.str_matches(ID), pa.Check.str_length(1, 40)], metadata=metadata)
-
-
-def _name(*, nullable: bool = False) -> pa.Column:
-    # A name keeps its full-width letters and apostrophes.
-    checks = [pa.Check.str_matches(LINE), pa.Check.str_length(1, 120)]
-    return pa.Column(str, checks, nullable=nullable, metadata={"is_free_text": True})
-
-
-def _text(pattern: str, longest: int, *, nullable: bool = False) -> pa.Column:
-    return pa.Column(str, [pa.Check.str_matches(pattern), pa.Check.str_length(1, longest)], nullable=nullable)
-
-
-def _code(*codes: str) -> pa.Column:
-    return pa.Column(str, pa.Check.isin(list(codes)))
-
-
-def _date(*, nullable: bool = False) -> pa.Column:
-    # In seconds, as Ibis hands dates to pandas; in nanoseconds the year 9999 does not exist.
-    seconds = pandas_engine.DateTime(unit="s")  # type: ignore[call-arg]
-    return pa.Column(seconds, pa.Check.ge(pd.Timestamp("1900-01-01")), nullable=nullable)
-
-
-CUSTOMERS = pa.DataFrameSchema(
-    {
-        "customer_id": _id(),
-        "customer_name": _name(),
-        "phone": _text(r"^[0-9+(][0-9 ()+/-]*$", 40, nullable=True),
-        "id_no": _text(r"^[0-9A-Za-z()/-]+$", 40, nullable=True),
-        "branch_no": _id("branches"),
-        "segment": _text(LABEL, 40),
-        "risk_level": _text(LABEL, 20, nullable=True),
-        "status": _code("active", "dormant", "suspended", "closed"),
-        "open_on": _date(),
-        "close_on": _date(nullable=True),
-    },
-    strict=True, unique=["customer_id"],
-)  # fmt: skip
-TRANSACTIONS = pa.DataFrameSchema(
-    {
-        "transaction_id": _id(),
-        "customer_id": _id("customers"),
-        "traded_on": _date(),
-        "kind": _code("buy", "sell", "deposit", "withdraw", "fee", "interest", "other"),
-        "amount_cny": pa.Column(pandas_engine.Decimal(18, 2)),
-    },
-    strict=True, unique=["transaction_id"],
-)  # fmt: skip
-BRANCHES = pa.DataFrameSchema(
-    {"branch_no": _id(), "branch_name": _name(), "region": _name(nullable=True)},
-    strict=True, unique=["branch_no"],
-)  # fmt: skip
-ROSTER = pa.DataFrameSchema(
-    {
-        "branch_no": _id("branches", excepted="HQ"),  # headquarters is on no list of branches
-        "role": _code(
-            "operations_director", "customer_service_manager", "deputy", "branch_head", "compliance",
-            "operations_management", "hq_service",
-        ),
-        "contact_name": _name(),
-        "email": _text(r"^[0-9A-Za-z][0-9A-Za-z._%+-]*@[0-9A-Za-z-]+([.][0-9A-Za-z-]+)+$", 120),
-        "valid_from": _date(),
-        "valid_to": _date(nullable=True),
-    },
-    strict=True, unique=["branch_no", "role", "email", "valid_from"],
-)  # fmt: skip
-STAFF = pa.DataFrameSchema(
-    {
-        "staff_id": _id(),
-        "staff_name": _name(),
-        "branch_no": _id("branches", excepted="HQ"),
-        "kind": _code("broker", "marketer", "adviser", "caller", "other"),
-        "valid_from": _date(nullable=True),
-        "valid_to": _date(nullable=True),
-    },
-    strict=True, unique=["staff_id"],
-)  # fmt: skip
-RELATIONS = pa.DataFrameSchema(
-    {
-        "customer_id": _id("customers"),
-        "staff_id": _id("staff"),
-        "kind": _code("developer", "server"),
-        "valid_from": _date(),
-        "valid_to": _date(nullable=True),
-    },
-    strict=True, unique=["customer_id", "staff_id", "kind", "valid_from"],
-)  # fmt: skip
-
-TABLES: dict[str, pa.DataFrameSchema] = {
-    "branches": BRANCHES,
-    "roster": ROSTER,
-    "staff": STAFF,
-    "customers": CUSTOMERS,
-    "relations": RELATIONS,
-    "transactions": TRANSACTIONS,
-}
-"""In the order of intake: a table comes after those whose ids it names."""
-
-REASONS = {
-    "bad_byte": "该行含无法解码的字节",
-    "missing": "必填项为空",
-    "bad_form": "不符合规定格式",
-    "bad_length": "长度超出规定",
-    "bad_date": "不是约定的日期格式",
-    "impossible_date": "日历上不存在的日期",
-    "bad_number": "不是两位小数以内的数值",
-    "out_of_range": "超出合理范围",
-    "duplicate_id": "主键与前面的行重复",
-    "unknown_branch": "营业部不在营业部表中",
-    "unknown_staff": "人员不在人员表中",
-    "orphan": "客户不在客户文件中",
-    "branch_not_accepted": "营业部在文件中但未被接收",
-    "staff_not_accepted": "人员在文件中但未被接收",
-    "customer_not_accepted": "客户在文件中但未被接收",
-    "ambiguous_lookup": "对应到多个客户",
-}
-"""What each reason code says to the people who read the list of rejected rows."""
-
-_ORPHANS = {
-    "branches": ("unknown_branch", "branch_not_accepted"),
-    "staff": ("unknown_staff", "staff_not_accepted"),
-    "customers": ("orphan", "customer_not_accepted"),
-}
-
-
-def references(table_name: str) -> dict[str, str]:
-    """Which column of a canonical table must be an accepted id of which other table."""
-    columns = TABLES[table_name].columns
-    return {name: column.metadata["references"] for name, column in columns.items() if _meta(column, "references")}
-
-
-def is_referred_to(table_name: str) -> bool:
-    """Whether another table names rows of this one."""
-    return any(table_name in references(other).values() for other in TABLES)
-
-
-def id_column(table_name: str) -> str | None:
-    """The column that other tables name a row by; None where only several columns together are unique."""
-    unique: list[str] = TABLES[table_name].unique
-    return unique[0] if len(unique) == 1 else None
-
-
-def _meta(column: pa.Column, name: str) -> Any:
-    return (column.metadata or {}).get(name)
-
-
-def _allowed_codes(column: pa.Column) -> list[str] | None:
-    return next((list(c.statistics["allowed_values"]) for c in column.checks if c.name == "isin"), None)
-
-
-# ---- the profile of a source system -------------------------------------------------------------------------
-
-DateForm = Literal["yyyy-MM-dd", "yyyyMMdd", "yyyy/MM/dd"]
-
-
-def _quoted(value: object) -> object:
-    if value is None or isinstance(value, str):
-        return value
-    raise ValueError(f"put it in quotes; YAML does not read {value!r} as text, and makes 01 a 1")
-
-
-Text = Annotated[str, BeforeValidator(_quoted)]
-Codes = dict[Text, str]
-Reason = Annotated[str, Field(min_length=1)]
-RuleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class ColumnSource(_Strict):
-    """Where a canonical column comes from and how its text is to be read."""
-
-    source: str = Field(alias="from")
-    codes: str | Codes | None = None
-    """A code table, or the name of one of the profile's."""
-    width: int | None = Field(default=None, ge=1, le=40)
-    """Digits an id had before a numeric tool ate its leading zeros."""
-    none: list[Text] = []
-    """Texts that mean: no value."""
-    dates: list[DateForm] | None = None
-    thousands: str = ""
-    """The separator within a number that is to be dropped."""
-
-
-class Constant(_Strict):
-    """A value the source does not carry; value null says that it is unknown for every row."""
-
-    value: Annotated[str | None, BeforeValidator(_quoted)]
-    reason: Reason
-
-
-class Filter(_Strict):
-    """Rows that are none of ours: ignored, by name."""
-
-    name: RuleName
-    column: str
-    """A column of the source."""
-    any_of: list[Text] | None = Field(default=None, alias="in")
-    none_of: list[Text] | None = Field(default=None, alias="not_in")
-    reason: Reason
-
-    @model_validator(mode="after")
-    def _one_list(self) -> Filter:
-        if (self.any_of is None) == (self.none_of is None):
-            raise ValueError(f"filter {self.name}: give either in or not_in")
-        return self
-
-
-class IgnoredCodes(_Strict):
-    """Codes of a column whose rows are ignored, by name."""
-
-    name: RuleName
-    column: str
-    """The canonical column; the codes are those of the source."""
-    codes: list[Text] = Field(min_length=1)
-    reason: Reason
-
-
-class Lookup(_Strict):
-    """An id that the source does not carry, found through a column of another table's source."""
-
-    table: str
-    source: str = Field(alias="from")
-    key: str
-    """The column of the other table's source that holds the same values as `from`."""
-    value: str
-
-
-class TableProfile(_Strict):
-    """One canonical table: its files, and each of its columns from a source column, a constant or a lookup."""
-
-    files: list[str] = []
-    columns: dict[str, str | ColumnSource] = {}
-    constants: dict[str, Constant] = {}
-    lookups: dict[str, Lookup] = {}
-    filters: list[Filter] = []
-    ignore_codes: list[IgnoredCodes] = []
-    ignore_columns: dict[str, Reason] = {}
-    """Source columns that are not used, each with its reason; '*' stands for all others."""
-
-    def column(self, name: str) -> ColumnSource | None:
-        found = self.columns.get(name)
-        return ColumnSource(source=found) if isinstance(found, str) else found
-
-    def named_rules(self) -> list[Filter | IgnoredCodes]:
-        return [*self.filters, *self.ignore_codes]
-
-    def used_columns(self) -> list[str]:
-        """The source columns this table reads, each once."""
-        used = [c if isinstance(c, str) else c.source for c in self.columns.values()]
-        used += [lookup.source for lookup in self.lookups.values()] + [rule.column for rule in self.filters]
-        return list(dict.fromkeys(used))
-
-
-class Sentinels(_Strict):
-    """Texts that source systems write where they mean something else."""
-
-    none: list[Text] = []
-    """In date columns: no date."""
-
-
-class Profile(_Strict):
-    """How one source system's files become the canonical tables: names, codes, encoding, forms. No code."""
-
-    name: RuleName
-    description: str
-    encoding: Literal["utf-8", "utf-8-sig", "gb18030"] = "utf-8"
-    delimiter: str = Field(default=",", min_length=1, max_length=1)
-    dates: list[DateForm] = ["yyyy-MM-dd"]
-    sentinels: Sentinels = Sentinels()
-    codes: dict[str, Codes] = {}
-    """Code tables: source code → canonical code."""
-    tables: dict[str, TableProfile]
-
-    @model_validator(mode="after")
-    def _fits_the_tables(self) -> Profile:
-        faults = [fault for name, table in self.tables.items() for fault in self._faults(name, table)]
-        names = Counter(rule.name for table in self.tables.values() for rule in table.named_rules())
-        faults += [f"more than one rule is named {name}" for name, times in names.items() if times > 1]
-        faults += [f"no rule can be named {name}; that is a reason for rejecting" for name in names if name in REASONS]
-        if faults:
-            raise ValueError("; ".join(faults))
-        return self
-
-    def _faults(self, table_name: str, table: TableProfile) -> Iterator[str]:
-        where = f"tables.{table_name}"
-        if table_name not in TABLES:
-            yield f"{where}: no such table; there are {', '.join(TABLES)}"
-            return
-        columns = TABLES[table_name].columns
-        given = Counter([*table.columns, *table.constants, *table.lookups])
-        for name in given:
-            if name not in columns:
-                yield f"{where}: no column {name}; there are {', '.join(columns)}"
-            elif given[name] > 1:
-                yield f"{where}: {name} is given more than once in columns, constants, lookups"
-        if missing := [name for name in columns if name not in given]:
-            yield f"{where}: say where {', '.join(missing)} come from (columns, constants with a reason, or lookups)"
-        for name, column in columns.items():
-            allowed = _allowed_codes(column)
-            source = table.column(name)
-            if source and isinstance(source.codes, str) and source.codes not in self.codes:
-                yield f"{where}.columns.{name}: there is no code table codes.{source.codes}"
-            elif source and allowed:
-                wrong = sorted(set(self.code_table(source).values()) - set(allowed))
-                if wrong:
-                    yield f"{where}.columns.{name}: codes lead to {', '.join(wrong)}; allowed are {', '.join(allowed)}"
-            constant = table.constants.get(name)
-            if constant and constant.value is None and not column.nullable:
-                yield f"{where}.constants.{name}: null is not allowed here"
-            if constant and constant.value is not None and allowed and constant.value not in allowed:
-                yield f"{where}.constants.{name}: {constant.value} is not one of {', '.join(allowed)}"
-        for name, lookup in table.lookups.items():
-            if references(table_name).get(name) != lookup.table or lookup.table not in self.tables:
-                yield f"{where}.lookups.{name}: cannot be looked up in {lookup.table}"
-            elif lookup.value != id_column(lookup.table):
-                yield f"{where}.lookups.{name}: value must be {id_column(lookup.table)}"
-        for rule in table.ignore_codes:
-            if rule.column not in table.columns:
-                yield f"{where}.ignore_codes.{rule.name}: {rule.column} is not one of this table's columns"
-
-    def code_table(self, source: ColumnSource) -> dict[str, str]:
-        """The codes of a column; empty when the source already writes the canonical ones."""
-        return self.codes[source.codes] if isinstance(source.codes, str) else source.codes or {}
-
-    def looked_up_by(self, table_name: str) -> list[str]:
-        """Source columns of a table that other tables find its rows by."""
-        found = [k.key for t in self.tables.values() for k in t.lookups.values() if k.table == table_name]
-        return list(dict.fromkeys(found))
-
-    def ignore_reasons(self) -> dict[str, str]:
-        """The reason of each named rule; a table's rows may be ignored by a rule of the table they refer to."""
-        return {rule.name: rule.reason for table in self.tables.values() for rule in table.named_rules()}
-
-
-def canonical_table(table_name: str) -> TableProfile:
-    """A table whose source already uses our column names and codes."""
-    return TableProfile(columns={name: name for name in TABLES[table_name].columns})
+from models.canonical import ID, ORPHANS, TABLES, allowed_codes, meta_of, references
+from models.profile import ColumnSource, DateForm, Lookup, Profile, TableProfile, canonical_table
 
 
 @dataclass(frozen=True)
@@ -463,7 +112,7 @@ def judge_rows(
     table_name = file.table_name
     schema, table = TABLES[table_name], table_profile(profile, file)
     # Every text is cleaned once, in a layer of its own, so that the engine computes it once.
-    free = {name for name, column in schema.columns.items() if _meta(column, "is_free_text")}
+    free = {name for name, column in schema.columns.items() if meta_of(column, "is_free_text")}
     cleaned: dict[str, ir.Value] = {}
     for name in schema.columns:
         if source := table.column(name):
@@ -611,7 +260,7 @@ def _unknown_codes(
     rows: ir.Table, schema: pa.DataFrameSchema, table: TableProfile
 ) -> Iterator[tuple[str, ir.StringValue]]:
     for name, column in schema.columns.items():
-        allowed, source = _allowed_codes(column), table.column(name)
+        allowed, source = allowed_codes(column), table.column(name)
         if allowed is None or source is None:
             continue
         text, value = rows[f"text:{name}"], rows[f"value:{name}"]
@@ -662,10 +311,10 @@ def _faults_of_references(
     rows: ir.Table, table_name: str, table: TableProfile
 ) -> Iterator[tuple[ir.BooleanValue, ir.StringValue]]:
     for name, referred in references(table_name).items():
-        excepted = _meta(TABLES[table_name].columns[name], "excepted")
+        excepted = meta_of(TABLES[table_name].columns[name], "excepted")
         text, value = rows[f"value:{name}"], rows[f"{name}:value"]
         lost = text.notnull() & value.isnull() & ((text != excepted) if excepted else ibis.literal(True))
-        absent, not_accepted = _ORPHANS[referred]
+        absent, not_accepted = ORPHANS[referred]
         if name in table.lookups:
             yield rows[f"{name}:values"] > 1, _fault("rejected", "ambiguous_lookup", name)
         # What belongs to a customer who is none of ours is none of ours either, and by the same name.
@@ -757,7 +406,7 @@ def refuse_unknown_codes(
     """Raises UnknownCode that names table, column, codes with counts, and what to write in the profile."""
     if not counts:
         return
-    source, allowed = table.column(column_name), _allowed_codes(TABLES[table_name].columns[column_name])
+    source, allowed = table.column(column_name), allowed_codes(TABLES[table_name].columns[column_name])
     if source is None or allowed is None:
         raise TypeError(f"{table_name}.{column_name} is no mapped code column")
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))

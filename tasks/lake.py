@@ -31,26 +31,22 @@ import pyarrow.parquet as pq
 from ibis.backends.duckdb import Backend
 
 from models import CallbackError
+from models.canonical import REASONS, TABLES, id_column, is_referred_to, references
 from models.extracts import (
-    REASONS,
-    TABLES,
     HeaderError,
-    Profile,
     SourceFile,
     accepted_rows,
     check_header,
     first_rows,
-    id_column,
-    is_referred_to,
     judge_rows,
     keys_of,
-    references,
     refuse_unknown_codes,
     reject_doubled,
     rejected_rows,
     split_fault,
     table_profile,
 )
+from models.profile import Profile
 from tasks.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from models import CallbackError
-from models.extracts import TABLES, Profile, SourceFile
+from models.canonical import TABLES
+from models.extracts import SourceFile
+from models.profile import Profile
 from tasks.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from demo.brokerage import COLUMNS, BrokerageError, Extracts, build_extracts
-from models.extracts import Profile
+from models.profile import Profile
 from tasks.lake import take_in
 from tasks.settings import PROJECT, Settings, read_yaml
 from tasks.source import open_delivery

@@ -10,24 +10,22 @@ import pytest
 import yaml
 from pandera.errors import SchemaError
 
+from models.canonical import TABLES, references
 from models.extracts import (
-    TABLES,
     HeaderError,
-    Profile,
     SourceFile,
     UnknownCode,
     accepted_rows,
-    canonical_table,
     check_header,
     clean_text,
     first_rows,
     judge_rows,
     keys_of,
-    references,
     refuse_unknown_codes,
     reject_doubled,
     split_fault,
 )
+from models.profile import Profile, canonical_table
 from tasks.settings import PROJECT, SettingsError, read_yaml
 
 CANONICAL = read_yaml(PROJECT / "profiles" / "canonical.yaml", Profile)

@@ -14,7 +14,9 @@ from pathlib import Path
 import ibis
 import pytest
 
-from models.extracts import TABLES, HeaderError, Profile, UnknownCode
+from models.canonical import TABLES
+from models.extracts import HeaderError, UnknownCode
+from models.profile import Profile
 from tasks.lake import (
     FramingError,
     IntakeResult,

@@ -145,7 +145,15 @@ def test_partial_completes_only_with_five_answers_and_no_answer_fails_only_after
 
 
 @pytest.mark.parametrize(
-    ("name", "masked"), [("张三", "张*"), ("欧阳娜娜", "欧***"), ("John Smith", "J*** S***"), ("南京市某某有限公司", "南***"), ("张", "张*"), ("", "")]
+    ("name", "masked"),
+    [
+        ("张三", "张*"),
+        ("欧阳娜娜", "欧***"),
+        ("John Smith", "J*** S***"),
+        ("南京市某某有限公司", "南***"),
+        ("张", "张*"),
+        ("", ""),
+    ],
 )
 def test_a_masked_name_keeps_the_first_character_of_each_word(name: str, masked: str) -> None:
     assert mask_name(name) == masked
