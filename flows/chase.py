@@ -211,6 +211,8 @@ def remind(
     log = get_run_logger()
     with store.begin() as session:
         calls = records.calls_of(session, issued.id)
+        # A call that another campaign's sheet carries is that campaign's to remind of.
+        calls = calls[calls["carried_by"] == issued.id]
         calls = calls[calls["assignment_id"].isin(records.items_carried(session, "assignment"))]
         if calls.empty:
             return
@@ -225,8 +227,6 @@ def remind(
             settings, records.snapshot_of(session, "branches", as_of).path, "branch_no", "branch_name"
         )
         refused = records.refused_addresses(session)
-    reminded = mails[(mails["kind"] == "reminder") & (mails["outcome"] != "failed")]
-    known = {(str(r.recipient), str(r.role), int(r.sequence)) for r in reminded.itertuples()}
     cases["due_on"] = pd.Series(
         [
             findings.self_check_due(sent, calendar, rules.self_check.workdays, rules.closing_hour)
@@ -249,9 +249,10 @@ def remind(
         if not reached:
             continue
         number, stage = reached[-1]
-        # The key says which due date and which stage, so that neither is reminded of twice.
-        sequence = int(due_on.strftime("%y%m%d")) * 100 + number * 10 + (kind == "case")
-        if (branch_no, stage.to, sequence) in known:
+        # The number says which due date and which stage, so that nobody is reminded of the same twice.
+        about = int(due_on.strftime("%y%m%d")) * 100 + number * 10 + (kind == "case")
+        sequence = outbox.attempt(mails, "reminder", branch_no, stage.to, about)
+        if sequence is None:
             continue
         to = roster.recipient(valid, branch_no, stage.to)
         if to is None or to.email in refused:

@@ -177,14 +177,11 @@ def build_feedback(
 ) -> Iterator[outbox.Piece]:
     """The month's summary to each branch with calls, to headquarters and to compliance; once per campaign and calendar month."""
     log, rules = get_run_logger(), Programme.model_validate_json(year.plan)
-    sequence = as_of.year * 100 + as_of.month
     with store.begin() as session:
         mails = records.mails_of(session, issued.id)
         valid = roster.valid_on(lake.read_roster(settings, records.snapshot_of(session, "roster", as_of).path), as_of)
         cases = records.cases_shown(session, issued.id)
         refused = records.refused_addresses(session)
-    sent = mails[(mails["kind"] == "feedback") & (mails["outcome"] != "failed")]
-    known = {(str(r.recipient), str(r.role), int(r.sequence)) for r in sent.itertuples()}
     median = figures.median_completion(standing)
 
     letters: list[tuple[str, str, str, dict[str, object]]] = []
@@ -227,7 +224,8 @@ def build_feedback(
     )
 
     for branch_no, role, template, facts in letters:
-        if (branch_no, role, sequence) in known:
+        sequence = outbox.attempt(mails, "feedback", branch_no, role, as_of.year * 100 + as_of.month)
+        if sequence is None:
             continue
         to = roster.recipient(valid, branch_no, role)
         if to is None or to.email in refused:

@@ -340,7 +340,7 @@ class Mail(Base):
     recipient: Mapped[str]
     """Branch number, or HQ."""
     role: Mapped[str]
-    sequence: Mapped[int]
+    sequence: Mapped[int] = mapped_column(BigInteger)
     to_address: Mapped[str]
     subject: Mapped[str]
     message_id: Mapped[str] = mapped_column(unique=True)

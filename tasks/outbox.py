@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import pandas as pd
 from prefect import task
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -76,6 +77,22 @@ def next_sequence(session: Session, kind: str, campaign_id: str, recipient: str,
         )
     )
     return (last or 0) + 1
+
+
+ATTEMPTS = 100
+"""A mail that is due once has its own number times this, plus the attempt: a failed one may go again under a new key."""
+
+
+def attempt(mails: pd.DataFrame, kind: str, recipient: str, role: str, number: int) -> int | None:
+    """The sequence under which a mail that is due once goes now, or None when it went or may have gone.
+
+    mails: as tasks/records.py's mails_of; number: what the mail is about, such as 202603 for a month.
+    """
+    mine = mails[(mails["kind"] == kind) & (mails["recipient"] == recipient) & (mails["role"] == role)]
+    mine = mine[mine["sequence"] // ATTEMPTS == number]
+    if (mine["outcome"] != "failed").any():
+        return None
+    return number * ATTEMPTS + len(mine) + 1
 
 
 def book_lost(session: Session, now: datetime) -> list[str]:

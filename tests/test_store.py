@@ -320,3 +320,18 @@ def test_purposes_of_a_campaign_keep_which_failed_call_was_replaced(store_settin
             session.scalar(select(AssignmentPurpose.replaces_id).where(AssignmentPurpose.replaces_id.is_not(None)))
             == failed
         )
+
+
+def mails(*rows):
+    columns = ["kind", "recipient", "role", "sequence", "outcome"]
+    return pd.DataFrame([("feedback", "0001", "deputy", *row) for row in rows], columns=columns)
+
+
+def test_a_mail_due_once_goes_once_and_after_a_failure_again_under_a_new_key():
+    about = ("feedback", "0001", "deputy", 202603)
+    assert outbox.attempt(mails(), *about) == 20260301
+    assert outbox.attempt(mails((20260301, "failed")), *about) == 20260302
+    assert outbox.attempt(mails((20260301, "failed"), (20260302, "sent")), *about) is None
+    assert outbox.attempt(mails((20260301, "unknown")), *about) is None
+    assert outbox.attempt(mails((20260301, "in_flight")), *about) is None
+    assert outbox.attempt(mails((20260201, "sent")), *about) == 20260301
