@@ -317,10 +317,11 @@ def _faults_of_references(
         absent, not_accepted = ORPHANS[referred]
         if name in table.lookups:
             yield rows[f"{name}:values"] > 1, _fault("rejected", "ambiguous_lookup", name)
+        # A rejected owner weighs more than an ignored one beside him: his rows would be ours, were he in order.
+        yield lost & rows[f"{name}:rejected"].fill_null(False), _fault("rejected", not_accepted, name)
         # What belongs to a customer who is none of ours is none of ours either, and by the same name.
         rule = rows[f"{name}:ignored"]
         yield lost & rule.notnull(), ibis.literal(f"ignored{_SPLIT}") + rule + f"{_SPLIT}{name}"
-        yield lost & rows[f"{name}:rejected"].fill_null(False), _fault("rejected", not_accepted, name)
         yield lost, _fault("rejected", absent, name)
 
 

@@ -139,7 +139,9 @@ def take_in(
         raise LakeError(f"{table_name}: no file to take in; the profile {profile.name} or --roster must name one")
     referred = sorted(set(references(table_name).values()))
     if missing := [name for name in referred if name not in known]:
-        raise LakeError(f"{table_name} refers to {', '.join(missing)}, which must be taken in first")
+        raise LakeError(
+            f"{table_name} refers to {', '.join(missing)}: the profile {profile.name} must list those tables too"
+        )
     names = [file.name for file in files]
     with _work_folder(settings) as work, _engine(settings) as con:
         keys = {name: con.read_parquet(str(settings.lake / known[name] / "keys.parquet")) for name in referred}

@@ -345,3 +345,32 @@ def test_a_real_banks_files_are_taken_in_through_its_profile(settings: Settings)
     }
     assert reasons(taken["customers"]) == {("authorised_person", "role"): 869}
     assert reasons(taken["transactions"]) == {("undocumented_type", "kind"): 651}
+
+
+def test_rows_of_a_rejected_owner_are_rejected_though_an_authorised_person_shares_his_account(
+    settings: Settings, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bank"
+    folder.mkdir()
+    (folder / "branches.csv").write_text(
+        "branch_id,branch_name,region,inhabitants,avg_salary\n1,Praha,Prague,1,1\n", encoding="utf-8"
+    )
+    (folder / "staff.csv").write_text("staff_id,name,branch_id,calls,mean_seconds\nS1,A,1,1,1\n", encoding="utf-8")
+    header = (
+        "customer_id,name,sex,birth_date,id_no,phone,email,account_id,role,branch_id,home_district_id,segment,card,"
+        "loan_status,loan_amount,frequency,open_date,transaction_count,last_transaction_date,turnover\n"
+    )
+    line = "{},N,M,1970-01-01,700101,367-171-6840,e,{},{},1,1,basic,,,,F,{},1,2026-01-01,1\n"
+    (folder / "customers.csv").write_text(
+        header + line.format(1, 10, "OWNER", "2025-02-30") + line.format(2, 10, "DISPONENT", "2025-02-01")
+        + line.format(3, 11, "OWNER", "2025-02-01"),
+        encoding="utf-8",
+    )  # fmt: skip
+    (folder / "transactions.csv").write_text(
+        "trans_id,account_id,date,type,operation,amount,balance,k_symbol,bank,account\n"
+        "1,10,2025-03-01,PRIJEM,,5.0,5.0,,,\n2,11,2025-03-01,PRIJEM,,5.0,5.0,,,\n",
+        encoding="utf-8",
+    )
+    taken = pull(settings, read_yaml(PROJECT / "profiles" / "berka.yaml", Profile), folder)
+    assert reasons(taken["transactions"]) == {("customer_not_accepted", "customer_id"): 1}
+    assert taken["transactions"].accepted == 1
