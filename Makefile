@@ -28,8 +28,8 @@ pictures: $(READY)
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "huifang needs Python 3.11 or newer; set PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m pip check
 	touch $(READY)
 
@@ -41,7 +41,7 @@ system:
 # Pin anew what pyproject.toml allows.
 lock:
 	rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
-	$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check ".[dev]" setuptools wheel
+	$(VENV)/lock/bin/python -m pip install -qq --disable-pip-version-check ".[dev]" setuptools wheel
 	$(VENV)/lock/bin/python -m pip freeze --all --exclude huifang --exclude pip > requirements.txt
 	rm -rf $(VENV)/lock
 

@@ -29,10 +29,12 @@ app = typer.Typer(
 )
 run_app = typer.Typer(help="Run one flow now, through Prefect.", no_args_is_help=True)
 db_app = typer.Typer(help="The database: version and upgrade.", no_args_is_help=True)
+quarantine_app = typer.Typer(help="Messages that were not believed.", no_args_is_help=True)
 mail_app = typer.Typer(help="The outbox: what became of each mail.", no_args_is_help=True)
 app.add_typer(run_app, name="run")
 app.add_typer(db_app, name="db")
 app.add_typer(mail_app, name="mail")
+app.add_typer(quarantine_app, name="quarantine")
 out, err = Console(), Console(stderr=True)
 
 LOOK_AT = ("rejected", "shortfall", "gaps", "failed", "unknown", "quarantined", "held", "imbalances")
@@ -341,6 +343,20 @@ def mail_resolve(
         out.print(f"mail {number} is booked as {outcome}")
 
 
+@quarantine_app.command("list")
+def quarantine_list() -> None:
+    """Every message that was not believed, with the reason and where its bytes lie."""
+    from tasks import records
+    from tasks.settings import Settings
+    from tasks.store import open_store
+
+    with _errors():
+        with open_store(Settings()).begin() as session:
+            judged = records.verdicts_of(session)
+        for row in judged[judged["verdict"] == "quarantined"].itertuples():
+            out.print(f"{row.message_id}  {row.reason}  {row.path}", soft_wrap=True, highlight=False)
+
+
 @db_app.command("upgrade")
 def db_upgrade() -> None:
     """Bring the database to this version's tables."""
@@ -454,25 +470,25 @@ def _check_campaign(campaign: str | None) -> None:
 
 
 class _Terse(logging.Filter):
-    """What we foresaw is said in one line; its traceback helps nobody at a terminal."""
+    """What we foresaw is said once, by us; a terminal needs neither its traceback nor the states it went through."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and record.exc_info[0] and issubclass(record.exc_info[0], CallbackError):
-            record.exc_info = None
-        return True
+        foreseen = record.exc_info and record.exc_info[0] and issubclass(record.exc_info[0], CallbackError)
+        return not foreseen and "Finished in state Failed" not in record.getMessage()
 
 
 def _run(name: str, start: Callable[[], dict[str, int]]) -> None:
     from tasks.settings import Settings
 
     with _errors(), _prefect(Settings()):
-        for logger in ("prefect.flow_runs", "prefect.task_runs"):
-            logging.getLogger(logger).addFilter(_Terse())
+        for logger in ("prefect", "prefect.flow_runs", "prefect.task_runs"):
+            for handler in logging.getLogger(logger).handlers:
+                if isinstance(handler, logging.StreamHandler):  # the dashboard's handler keeps everything
+                    handler.addFilter(_Terse())
         counts = start()
-        table = Table(title=name)
-        for column in counts:
-            table.add_column(column, justify="right")
-        table.add_row(*(str(n) for n in counts.values()))
+        table = Table(title=name, title_justify="left", show_header=False)
+        for key, n in counts.items():
+            table.add_row(key, f"{n:,}")
         out.print(table)
         found = {key: counts[key] for key in LOOK_AT if counts.get(key)}
     if found:
@@ -610,6 +626,7 @@ def _errors() -> Iterator[None]:
 
 def main() -> None:
     """The entry point of `huifang`."""
+    os.umask(0o077)  # what it writes is for the service user only
     sys.exit(app())
 
 

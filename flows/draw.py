@@ -1,6 +1,7 @@
 """Draw: freeze the year's base, commit the month's state, store its seed, draw once, assign; later move reserves up."""
 
 import hashlib
+import re
 import secrets
 from datetime import date, datetime
 from fractions import Fraction
@@ -37,6 +38,8 @@ def draw_sample(
     now = now or board.run_clock()
     today = now.astimezone(SHANGHAI).date()
     span, calendar = read_period(period or f"{today:%Y-%m}"), read_calendar(settings)
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}", span.name):
+        raise sampling.DrawError(f"period {span.name}: programmes are drawn by the month; write one such as 2026-03")
     calendar.require(span.last.year)
     as_of = as_of or (today if span.first <= today <= span.last else calendar.on_or_after(span.first))
     rules = version_on(read_programmes(settings), programme, span.first)
@@ -432,7 +435,10 @@ def verify(settings: Settings, store: Store, campaign_id: str) -> list[tuple[str
     con = lake.connect(settings)
     frozen = lake.open_file(settings, year.frame_path, con)
     plan_sha256 = hashlib.sha256(year.plan.encode()).hexdigest()
-    frame_sha256 = lake.text_sha256(con, frozen)
+    try:
+        frame_sha256 = lake.text_sha256(con, frozen)
+    except Exception as error:  # noqa: BLE001 (each engine has its own word for a damaged file)
+        return [("plan", plan_sha256 == year.plan_sha256, plan_sha256), ("frame", False, f"unreadable: {error}")]
     state_sha256 = hashlib.sha256(frame.state_text(groups, strata, taken).encode()).hexdigest()
     again = sampling.draw(
         frozen,

@@ -98,6 +98,7 @@ def connect_store(settings: Settings) -> Store:
         url = url.set(drivername="postgresql+psycopg")
     home = settings.home.resolve()
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    home.chmod(0o700)  # whatever lies in it is for the service user only
     if url.get_backend_name() not in ("sqlite", "postgresql"):
         raise StoreError(f"HUIFANG_DATABASE_URL: {url.drivername} is not supported; use sqlite:///… or postgresql://…")
     engine = create_engine(url, pool_pre_ping=True)
