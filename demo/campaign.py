@@ -181,7 +181,7 @@ def show(found: dict[str, Any], built: Any, home: Path, console: Console) -> int
 
     campaigns = found["campaigns"]
     table = Table(title=f"期次 campaigns · {PERIOD}", title_justify="left")
-    table.add_column("阶段 stage")
+    table.add_column("阶段 stage", no_wrap=True)
     for campaign in campaigns:
         table.add_column(campaign["campaign"], justify="right")
     lines = (
@@ -190,7 +190,7 @@ def show(found: dict[str, Any], built: Any, home: Path, console: Console) -> int
         ("+ 剔除 excluded", lambda c: f"{sum(c['excluded'].values()):,}"),
         ("+ 豁免 waived", lambda c: f"{c['waived']:,} {_mark(_holds(c, 'base'))}"),
         ("全年应回访 goal", lambda c: f"{c['goal']:,}"),
-        ("抽中 drawn（备选 reserve）", lambda c: f"{c['drawn']:,}（{c['reserve']:,}）"),
+        ("抽中 drawn（备选）", lambda c: f"{c['drawn']:,}（{c['reserve']:,}）"),
         ("任务 assigned", lambda c: f"{c['assigned']:,}"),
         ("= 完成 completed", lambda c: f"{c['completed']:,}"),
         ("+ 未结 open", lambda c: f"{c['open']:,}"),
@@ -199,13 +199,13 @@ def show(found: dict[str, Any], built: Any, home: Path, console: Console) -> int
             "+ 撤回、过期 withdrawn, expired",
             lambda c: f"{c['withdrawn']:,}, {c['expired']:,} {_mark(_holds(c, 'assigned'))}",
         ),
-        ("邮件 mails = 已送 + 失败 + 不明 + 途中", lambda c: _parts(c["mails"], "claimed") + _mark(_holds(c, "mails"))),
+        ("邮件：已送+失败+不明+途中", lambda c: _parts(c["mails"], "claimed") + _mark(_holds(c, "mails"))),
         (
             "回收 messages = 收+部分+退+隔离+通知+待查+重复",
             lambda c: _parts(c["messages"], "seen") + _mark(_holds(c, "messages")),
         ),
         ("疑似违规 findings → 案件 cases", lambda c: f"{c['findings']} → {c['cases']}"),
-        ("自查合并 merged", lambda c: ", ".join(f"{k} {n}" for k, n in c["case_results"].items()) or "—"),
+        ("自查合并 merged", lambda c: "\n".join(f"{k} {n}" for k, n in c["case_results"].items()) or "—"),
         ("意见建议 opinions", lambda c: str(c["opinions"])),
     )
     for name, figure in lines:
@@ -227,7 +227,7 @@ def show(found: dict[str, Any], built: Any, home: Path, console: Console) -> int
         home / "keys" / "branches" / f"{branch_no}.key",
         home / f"callback-sheet-{branch_no}.xlsx",
     )
-    table = Table(title="值得打开 worth opening", title_justify="left", show_header=False)
+    console.print("值得打开 worth opening")
     for what, path in (
         ("总部报告 HQ report", *sorted((home / "reports").glob("*daily_risk*.html"))[-1:]),
         ("营业部邮箱 a branch's mails", folder_of(home / "maildir", director) / "new"),
@@ -237,8 +237,7 @@ def show(found: dict[str, Any], built: Any, home: Path, console: Console) -> int
         ("看板 dashboard", "huifang serve → http://127.0.0.1:4200"),
         ("命令与输出 commands and their output", home / "log" / "demo.log"),
     ):
-        table.add_row(what, str(path))
-    console.print(table)
+        console.print(f"  {what}\n    {path}", soft_wrap=True, highlight=False)
     if not holds:
         console.print("[red]a balance does not hold: huifang status --json names it[/]")
     return 0 if holds else 1
@@ -268,7 +267,7 @@ def _holds(campaign: dict[str, Any], start: str) -> bool:
 
 
 def _parts(counts: dict[str, int], whole: str) -> str:
-    return f"{counts[whole]} = {' + '.join(str(n) for k, n in counts.items() if k != whole)} "
+    return f"{counts[whole]} = {'+'.join(str(n) for k, n in counts.items() if k != whole)} "
 
 
 def _mark(holds: bool) -> str:
