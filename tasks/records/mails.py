@@ -1,0 +1,93 @@
+"""The outbox as it is read: what was mailed to whom, and what still has to be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from models.tables import Assignment, AssignmentEnd, Mail, MailItem, MailOutcome, ReturnRow
+from tasks.records.base import frame, latest
+
+
+def mails_of(session: Session, campaign_id: str | None = None) -> pd.DataFrame:
+    """Every mail with its current outcome: mail_id, kind, campaign_id, recipient, role, sequence, outcome, code, at, path, message_id.
+
+    outcome 'in_flight' has none yet.
+    """
+    current = select(MailOutcome).where(latest(MailOutcome.id, MailOutcome.id, MailOutcome.mail_id)).subquery()
+    query = select(
+        Mail.id.label("mail_id"),
+        Mail.kind,
+        Mail.campaign_id,
+        Mail.recipient,
+        Mail.role,
+        Mail.sequence,
+        func.coalesce(current.c.outcome, "in_flight").label("outcome"),
+        current.c.code,
+        current.c.at,
+        Mail.path,
+        Mail.message_id,
+        Mail.to_address,
+    ).outerjoin(current, current.c.mail_id == Mail.id)
+    if campaign_id is not None:
+        query = query.where(Mail.campaign_id == campaign_id)
+    return frame(session, query.order_by(Mail.id))
+
+
+def carried(item_kind: str) -> Select[Any]:
+    """Items of a kind that stand in a mail whose last outcome is not *failed*."""
+    failed = select(MailOutcome.mail_id).where(
+        latest(MailOutcome.id, MailOutcome.id, MailOutcome.mail_id), MailOutcome.outcome == "failed"
+    )
+    return select(MailItem.item_id).where(MailItem.kind == item_kind, MailItem.mail_id.not_in(failed))
+
+
+def items_carried(session: Session, item_kind: str) -> set[int]:
+    """Assignments or cases that stand in a mail sent, unknown or in flight."""
+    return set(session.scalars(carried(item_kind)))
+
+
+def calls_to_mail(session: Session, campaign_id: str) -> pd.DataFrame:
+    """Calls a campaign's sheets have still to carry: none that stand in a mail sent, unknown or in flight, none answered or ended.
+
+    assignment_id, customer_id, branch_no, form, developer_id, due_on.
+    """
+    return frame(
+        session,
+        select(
+            Assignment.id.label("assignment_id"),
+            Assignment.customer_id,
+            Assignment.branch_no,
+            Assignment.form,
+            Assignment.developer_id,
+            Assignment.due_on,
+        )
+        .where(
+            Assignment.campaign_id == campaign_id,
+            Assignment.id.not_in(carried("assignment")),
+            Assignment.id.not_in(select(ReturnRow.assignment_id)),
+            Assignment.id.not_in(select(AssignmentEnd.assignment_id)),
+        )
+        .order_by(Assignment.branch_no, Assignment.id),
+    )
+
+
+def lists_sent(session: Session, campaign_id: str, branch_no: str) -> int:
+    """How many lists of a campaign a branch has been sent, or may have been."""
+    mails = mails_of(session, campaign_id)
+    mine = (mails["kind"] == "assignment") & (mails["recipient"] == branch_no) & (mails["outcome"] != "failed")
+    return int(mine.sum())
+
+
+def refused_addresses(session: Session) -> set[str]:
+    """Addresses whose last mail the server refused for good (5xx): not tried again before the roster changes."""
+    last = frame(
+        session,
+        select(Mail.to_address, MailOutcome.outcome, MailOutcome.code)
+        .join(MailOutcome, MailOutcome.mail_id == Mail.id)
+        .order_by(MailOutcome.id),
+    ).drop_duplicates("to_address", keep="last")
+    return set(last.loc[(last["outcome"] == "failed") & (last["code"].fillna(0) >= 500), "to_address"])

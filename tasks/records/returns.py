@@ -1,0 +1,319 @@
+"""Messages, verdicts and accepted rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from models.tables import (
+    Assignment,
+    Campaign,
+    Case,
+    Evidence,
+    Finding,
+    MailItem,
+    MailOutcome,
+    Message,
+    Opinion,
+    ReturnRow,
+    RowProblem,
+    SelfCheck,
+    Sighting,
+    Verdict,
+)
+from tasks.records.base import frame, latest
+from tasks.records.mails import mails_of
+
+
+def add_sighting(
+    session: Session,
+    *,
+    sha256: str,
+    path: str,
+    size_bytes: int,
+    source: str,
+    folder: str,
+    uid_validity: str,
+    uid: str,
+    now: datetime,
+) -> tuple[int, bool, bool]:
+    """Book that a message lies in a mailbox: its id, whether its bytes are new, whether this sighting is new."""
+    message = session.scalar(select(Message).where(Message.sha256 == sha256))
+    is_new = message is None
+    if message is None:
+        message = Message(sha256=sha256, path=path, size_bytes=size_bytes, first_seen_at=now)
+        session.add(message)
+        session.flush()
+    known = session.scalar(
+        select(Sighting.id).where(
+            Sighting.source == source,
+            Sighting.folder == folder,
+            Sighting.uid_validity == uid_validity,
+            Sighting.uid == uid,
+        )
+    )
+    if known is None:
+        session.add(
+            Sighting(
+                message_id=message.id, source=source, folder=folder, uid_validity=uid_validity, uid=uid, seen_at=now
+            )
+        )
+    return message.id, is_new, known is None
+
+
+def unjudged(session: Session) -> list[Message]:
+    """Messages seen and not judged yet, in the order they came."""
+    return list(
+        session.scalars(select(Message).where(Message.id.not_in(select(Verdict.message_id))).order_by(Message.id))
+    )
+
+
+def sightings_to_move(session: Session) -> pd.DataFrame:
+    """Where judged messages were seen: source, folder, uid_validity, uid, verdict (of the message)."""
+    return frame(
+        session,
+        select(Sighting.source, Sighting.folder, Sighting.uid_validity, Sighting.uid, Verdict.verdict)
+        .join(Verdict, Verdict.message_id == Sighting.message_id)
+        .where(latest(Verdict.version, Verdict.version, Verdict.message_id)),
+    )
+
+
+def sightings(session: Session) -> pd.DataFrame:
+    """message_id of every sighting."""
+    return frame(session, select(Sighting.id, Sighting.message_id).order_by(Sighting.id))
+
+
+def verdicts_of(session: Session) -> pd.DataFrame:
+    """The current verdict of each message: message_id, verdict, reason, branch_no, campaign_id, rows_accepted,
+    rows_rejected, is_late, path.
+    """
+    return frame(
+        session,
+        select(
+            Verdict.message_id,
+            Verdict.verdict,
+            Verdict.reason,
+            Verdict.branch_no,
+            Verdict.campaign_id,
+            Verdict.rows_accepted,
+            Verdict.rows_rejected,
+            Verdict.is_late,
+            Message.path,
+        )
+        .join(Message, Message.id == Verdict.message_id)
+        .where(latest(Verdict.version, Verdict.version, Verdict.message_id))
+        .order_by(Verdict.message_id),
+    )
+
+
+def calls_expected(session: Session) -> pd.DataFrame:
+    """Calls that returns may answer, of every campaign and branch.
+
+    assignment_id, campaign_id, programme_year_id, customer_id, branch_no, due_on, assigned_on, developer_id.
+    """
+    return frame(
+        session,
+        select(
+            Assignment.id.label("assignment_id"),
+            Assignment.campaign_id,
+            Campaign.programme_year_id,
+            Assignment.customer_id,
+            Assignment.branch_no,
+            Assignment.due_on,
+            Assignment.assigned_on,
+            Assignment.developer_id,
+        )
+        .join(Campaign, Campaign.id == Assignment.campaign_id)
+        .order_by(Assignment.id),
+    )
+
+
+def cases_expected(session: Session) -> pd.DataFrame:
+    """Cases that returns may answer: case_id, campaign_id, programme_year_id, customer_id, branch_no,
+    opened_on, delivered_at (null before).
+    """
+    delivered = (
+        select(MailItem.item_id.label("case_id"), func.max(MailOutcome.at).label("delivered_at"))
+        .join(MailOutcome, MailOutcome.mail_id == MailItem.mail_id)
+        .where(MailItem.kind == "case", MailOutcome.outcome == "sent")
+        .group_by(MailItem.item_id)
+        .subquery()
+    )
+    return frame(
+        session,
+        select(
+            Case.id.label("case_id"),
+            Case.campaign_id,
+            Campaign.programme_year_id,
+            Case.customer_id,
+            Case.branch_no,
+            Case.opened_on,
+            delivered.c.delivered_at,
+        )
+        .join(Campaign, Campaign.id == Case.campaign_id)
+        .outerjoin(delivered, delivered.c.case_id == Case.id)
+        .order_by(Case.id),
+    )
+
+
+def add_return_rows(session: Session, message_id: int, accepted: pd.DataFrame, *, booked_on: date) -> list[ReturnRow]:
+    """Accepted rows of a message as new versions; a row with the same content as any version before adds nothing."""
+    added = []
+    for row in accepted.to_dict("records"):
+        assignment_id = int(row["assignment_id"])
+        seen = session.execute(
+            select(
+                func.max(ReturnRow.version), func.count().filter(ReturnRow.content_sha256 == row["content_sha256"])
+            ).where(ReturnRow.assignment_id == assignment_id)
+        ).one()
+        if seen[1]:
+            continue
+        fresh = ReturnRow(
+            message_id=message_id,
+            version=(seen[0] or 0) + 1,
+            booked_on=booked_on,
+            **{str(k): v for k, v in row.items()},
+        )
+        session.add(fresh)
+        session.flush()
+        added.append(fresh)
+    return added
+
+
+def add_self_checks(session: Session, message_id: int, accepted: pd.DataFrame, *, booked_on: date) -> int:
+    """Accepted self-check rows of a message as new versions; how many were new."""
+    added = 0
+    for row in accepted.to_dict("records"):
+        case_id = int(row["case_id"])
+        seen = session.execute(
+            select(
+                func.max(SelfCheck.version), func.count().filter(SelfCheck.content_sha256 == row["content_sha256"])
+            ).where(SelfCheck.case_id == case_id)
+        ).one()
+        if seen[1]:
+            continue
+        session.add(
+            SelfCheck(
+                message_id=message_id,
+                version=(seen[0] or 0) + 1,
+                booked_on=booked_on,
+                **{str(k): v for k, v in row.items()},
+            )
+        )
+        session.flush()
+        added += 1
+    return added
+
+
+def add_problems(session: Session, message_id: int, problems: pd.DataFrame) -> None:
+    """Rows sent back, by place and code."""
+    for row in problems.to_dict("records"):
+        item = row.get("assignment_id")
+        session.add(
+            RowProblem(
+                message_id=message_id,
+                sheet=row["sheet"],
+                row=int(row["row"]),
+                column_name=row["column_name"],
+                code=row["code"],
+                assignment_id=None if item is None or pd.isna(item) else int(item),
+            )
+        )
+
+
+def open_findings(session: Session, rows: Sequence[ReturnRow], *, found_on: date) -> int:
+    """Findings and opinions that newly accepted rows state; how many findings."""
+    count = 0
+    for row in rows:
+        assignment = session.get_one(Assignment, row.assignment_id)
+        if row.outcome == "done_suspect":
+            session.add(
+                Finding(
+                    return_row_id=row.id,
+                    assignment_id=assignment.id,
+                    campaign_id=assignment.campaign_id,
+                    customer_id=assignment.customer_id,
+                    branch_no=assignment.branch_no,
+                    violation=row.violation,
+                    found_on=found_on,
+                )
+            )
+            count += 1
+        if row.outcome == "done_opinion":
+            session.add(
+                Opinion(
+                    return_row_id=row.id,
+                    assignment_id=assignment.id,
+                    campaign_id=assignment.campaign_id,
+                    branch_no=assignment.branch_no,
+                    raised_on=found_on,
+                )
+            )
+    return count
+
+
+def receipts_owed(session: Session) -> pd.DataFrame:
+    """Judged returns of known branches that have no receipt yet (a failed one counts as none): verdict columns."""
+    mails = mails_of(session)
+    done = mails.loc[(mails["kind"] == "receipt") & (mails["outcome"] != "failed")]
+    judged = verdicts_of(session)
+    judged = judged[judged["verdict"].isin(["accepted", "partly", "rejected"]) & judged["campaign_id"].notna()]
+    answered = {(r.recipient, r.campaign_id, r.role) for r in done.itertuples()}
+    owed = [(r.branch_no, r.campaign_id, f"message-{r.message_id}") not in answered for r in judged.itertuples()]
+    return judged[pd.Series(owed, index=judged.index, dtype=bool)]
+
+
+def returned_kind(session: Session, message_id: int) -> str:
+    """What a judged message brought: self_check when it has rows of that sheet and none of the callback sheet."""
+    calls = session.scalar(select(func.count()).select_from(ReturnRow).where(ReturnRow.message_id == message_id))
+    checks = session.scalar(select(func.count()).select_from(SelfCheck).where(SelfCheck.message_id == message_id))
+    return "self_check" if checks and not calls else "callback_sheet"
+
+
+def problems_of(session: Session, message_id: int) -> pd.DataFrame:
+    """sheet, row, column_name, code of the rows of a message that were sent back."""
+    return frame(
+        session,
+        select(RowProblem.sheet, RowProblem.row, RowProblem.column_name, RowProblem.code)
+        .where(RowProblem.message_id == message_id)
+        .order_by(RowProblem.id),
+    )
+
+
+def add_evidence(session: Session, **values: Any) -> int:
+    """Book one evidence file of a message; 1 when its bytes are new for its row, 0 when they came before."""
+    known = session.scalar(
+        select(func.count())
+        .select_from(Evidence)
+        .where(
+            Evidence.sha256 == values["sha256"],
+            Evidence.item_kind == values["item_kind"],
+            Evidence.item_id == values["item_id"],
+        )
+    )
+    session.add(Evidence(**values))
+    return 0 if known else 1
+
+
+def last_verdicts(session: Session, campaign_id: str) -> dict[str, str]:
+    """The verdict of each branch's last return in a campaign."""
+    judged = verdicts_of(session)
+    mine = judged[(judged["campaign_id"] == campaign_id) & judged["verdict"].isin(["accepted", "partly", "rejected"])]
+    return {str(r.branch_no): str(r.verdict) for r in mine.itertuples()}
+
+
+def problem_rows(session: Session, campaign_id: str) -> dict[str, int]:
+    """Rows of calls sent back to each branch and not accepted since."""
+    accepted = select(ReturnRow.assignment_id)
+    found = session.execute(
+        select(Assignment.branch_no, func.count(RowProblem.assignment_id.distinct()))
+        .join(Assignment, Assignment.id == RowProblem.assignment_id)
+        .where(Assignment.campaign_id == campaign_id, RowProblem.assignment_id.not_in(accepted))
+        .group_by(Assignment.branch_no)
+    )
+    return dict(found.tuples().all())

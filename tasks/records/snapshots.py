@@ -1,0 +1,124 @@
+"""Pulls, snapshots and waivers: what was taken in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models import CallbackError
+from models.tables import IntakeTally, Pull, Snapshot, SourceFile, Waiver
+
+
+class NoSnapshot(CallbackError):
+    """A table that was never pulled for the day it is needed of."""
+
+
+def find_pull(session: Session, as_of: date, manifest_sha256: str) -> Pull | None:
+    """The pull of the same files under the same profile for the same day."""
+    return session.scalar(select(Pull).where(Pull.as_of == as_of, Pull.manifest_sha256 == manifest_sha256))
+
+
+def add_pull(session: Session, pull: Pull, results: Iterable[Any]) -> None:
+    """A pull with its snapshots, source files and tallies; results are the lake's IntakeResults."""
+    session.add(pull)
+    session.flush()
+    for result in results:
+        snapshot = Snapshot(
+            pull_id=pull.id,
+            table_name=result.table_name,
+            as_of=pull.as_of,
+            path=result.path,
+            content_sha256=result.content_sha256,
+            rejected_sha256=result.rejected_sha256,
+            rows=result.rows,
+            accepted=result.accepted,
+            ignored=result.ignored,
+            rejected=result.rejected,
+        )
+        session.add(snapshot)
+        session.flush()
+        session.add_all(
+            SourceFile(snapshot_id=snapshot.id, name=f.name, sha256=f.sha256, size_bytes=f.size_bytes, rows=f.rows)
+            for f in result.files
+        )
+        session.add_all(
+            IntakeTally(
+                snapshot_id=snapshot.id,
+                verdict=t.verdict,
+                rule=t.rule,
+                column_name=t.column_name,
+                rows=t.rows,
+                reason=t.reason,
+            )
+            for t in result.tallies
+        )
+
+
+def pulls(session: Session, last: int = 5) -> list[dict[str, Any]]:
+    """The last pulls, newest first, each with its tables' counts and the rules that ignored or rejected rows."""
+    found = []
+    for pull in session.scalars(select(Pull).order_by(Pull.id.desc()).limit(last)):
+        tables: list[dict[str, Any]] = []
+        for snapshot in session.scalars(select(Snapshot).where(Snapshot.pull_id == pull.id).order_by(Snapshot.id)):
+            tallies = session.scalars(select(IntakeTally).where(IntakeTally.snapshot_id == snapshot.id)).all()
+            tables.append(
+                {
+                    "table": snapshot.table_name,
+                    "rows": snapshot.rows,
+                    "accepted": snapshot.accepted,
+                    "ignored": snapshot.ignored,
+                    "rejected": snapshot.rejected,
+                    "ignored_by": {t.rule: t.rows for t in tallies if t.verdict == "ignored"},
+                    "rejected_by": {f"{t.column_name}: {t.rule}": t.rows for t in tallies if t.verdict == "rejected"},
+                }
+            )
+        totals: dict[str, int] = {
+            key: sum(table[key] for table in tables) for key in ("rows", "accepted", "ignored", "rejected")
+        }
+        found.append(
+            {"pull": pull.id, "as_of": pull.as_of.isoformat(), "profile": pull.profile, **totals, "tables": tables}
+        )
+    return found
+
+
+def snapshot_of(session: Session, table: str, day: date, *, exactly: bool = False) -> Snapshot:
+    """The newest snapshot of a table for a day: of that very day, or else the last one before.
+
+    Raises NoSnapshot with the command that makes one.
+    """
+    of_day = Snapshot.as_of == day if exactly else Snapshot.as_of <= day
+    found = session.scalar(
+        select(Snapshot)
+        .where(Snapshot.table_name == table, of_day)
+        .order_by(Snapshot.as_of.desc(), Snapshot.id.desc())
+        .limit(1)
+    )
+    if found is None:
+        when = f"of {day}" if exactly else f"of {day} or before"
+        raise NoSnapshot(
+            f"no snapshot of {table} {when}: run `huifang run pull --profile FILE --inbox DIR --as-of {day}`"
+            + (" with the extracts of that day" if table != "roster" else " with --roster FILE")
+        )
+    return found
+
+
+def optional_snapshot(session: Session, table: str, day: date) -> Snapshot | None:
+    """The newest snapshot of a table of that day or before, or none."""
+    try:
+        return snapshot_of(session, table, day)
+    except NoSnapshot:
+        return None
+
+
+def snapshot_by_id(session: Session, snapshot_id: int) -> Snapshot:
+    """A snapshot that a frozen base was made from."""
+    return session.get_one(Snapshot, snapshot_id)
+
+
+def waiver_of(session: Session, snapshot_id: int) -> Waiver | None:
+    """The waiver given over a snapshot's rejected rows."""
+    return session.scalar(select(Waiver).where(Waiver.snapshot_id == snapshot_id))
