@@ -11,7 +11,7 @@ from models import assignment, findings, roster, sheets
 from models.calendar import SHANGHAI, Calendar
 from models.programme import Programme
 from models.tables import Campaign, ProgrammeYear
-from tasks import board, lake, lock, mail, outbox, postoffice, records, vault
+from tasks import board, lake, lock, mail, outbox, records, vault
 from tasks.settings import Settings, read_calendar
 from tasks.store import Store, open_store, record
 
@@ -46,12 +46,8 @@ def chase_campaigns(
             if totals["merged"] or totals["cases"] or totals["expired"]:
                 decided = {key: totals[key] for key in ("merged", "cases", "expired")}
                 record(session, actor="flow:chase", action="chase", subject=str(as_of), payload=decided, at=now)
-        with store.exclusive("outbox"), postoffice.outgoing(settings) as url, mail.open_post(settings, url) as post:
-            with store.begin() as session:
-                lost = outbox.book_lost(session, now)
-            for key in lost:
-                log.warning("%s: the last run ended between claim and outcome; booked as unknown, not sent again", key)
-            totals["unknown"] += len(lost)
+        with outbox.opened(settings, store, run=f"chase {now.isoformat()}", now=now) as out:
+            totals["unknown"] += len(out.lost)
             for issued, year in found:
                 rules = Programme.model_validate_json(year.plan)
                 gaps: list[str] = []
@@ -68,17 +64,7 @@ def chase_campaigns(
                 else:
                     log.warning("%s: %s is no workday, nobody is reminded", issued.id, as_of)
                 for kind, pieces in batches:
-                    counts = outbox.deliver(
-                        kind,
-                        pieces,
-                        post,
-                        store.begin,
-                        folder=settings.outbox,
-                        home=settings.home.resolve(),
-                        from_address=settings.mail_from,
-                        now=now,
-                        run=f"chase {issued.id} {now.isoformat()}",
-                    )
+                    counts = out.deliver(kind, pieces)
                     totals.update(counts)
                     totals[f"{kind}_sent"] += counts["sent"]
                 totals["gaps"] += len(gaps)

@@ -12,7 +12,7 @@ from models import findings, returns, roster, sheets
 from models.calendar import SHANGHAI, Calendar
 from models.programme import Programme
 from models.tables import Campaign, Message, ProgrammeYear, Verdict
-from tasks import board, lake, mail, mailbox, outbox, postoffice, records, vault
+from tasks import board, lake, mail, mailbox, outbox, records, vault
 from tasks.settings import Settings, read_calendar
 from tasks.store import Store, open_store, record
 
@@ -51,24 +51,11 @@ def collect_returns(as_of: date | None = None, now: datetime | None = None) -> d
                     totals.update(counts)
                     advance(place / len(waiting))
         move_all(settings, store)
-        with store.exclusive("outbox"), postoffice.outgoing(settings) as url, mail.open_post(settings, url) as post:
+        with outbox.opened(settings, store, run=f"collect {now.isoformat()}", now=now) as out:
             with store.begin() as session:
-                lost = outbox.book_lost(session, now)
                 owed = records.receipts_owed(session)
-            for key in lost:
-                log.warning("%s: the last run ended between claim and outcome; booked as unknown, not sent again", key)
-            sent = outbox.deliver(
-                "receipt",
-                build_receipts(settings, store, owed, as_of=as_of, now=now),
-                post,
-                store.begin,
-                folder=settings.outbox,
-                home=settings.home.resolve(),
-                from_address=settings.mail_from,
-                now=now,
-                run=f"collect {now.isoformat()}",
-            )
-    totals.update({"receipts_sent": sent["sent"], "failed": sent["failed"], "unknown": sent["unknown"] + len(lost)})
+            sent = out.deliver("receipt", build_receipts(settings, store, owed, as_of=as_of, now=now))
+    totals.update({"receipts_sent": sent["sent"], "failed": sent["failed"], "unknown": sent["unknown"] + len(out.lost)})
     board.publish_counts("collect", "collect", [dict(totals)])
     log.info("%s", dict(totals))
     return dict(totals)

@@ -11,7 +11,7 @@ from models import roster, sheets
 from models.calendar import SHANGHAI
 from models.programme import Programme
 from models.tables import Campaign, ProgrammeYear
-from tasks import board, lake, lock, mail, outbox, postoffice, records, vault
+from tasks import board, lake, lock, mail, outbox, records, vault
 from tasks.settings import Settings
 from tasks.store import Store, open_store, record
 
@@ -34,12 +34,8 @@ def dispatch_lists(
         names = [campaign] if campaign else records.drawn_campaigns(session)
         found = [records.campaign_of(session, name)[:2] for name in names]
     totals = {"claimed": 0, "sent": 0, "failed": 0, "unknown": 0, "calls": 0, "gaps": 0}
-    with store.exclusive("outbox"), postoffice.outgoing(settings) as url, mail.open_post(settings, url) as post:
-        with store.begin() as session:
-            lost = outbox.book_lost(session, now)
-        for key in lost:
-            log.warning("%s: the last run ended between claim and outcome; booked as unknown, not sent again", key)
-        totals["unknown"] += len(lost)
+    with outbox.opened(settings, store, run=f"dispatch {now.isoformat()}", now=now) as out:
+        totals["unknown"] += len(out.lost)
         rows = []
         for issued, year in found:
             with store.begin() as session:
@@ -50,17 +46,7 @@ def dispatch_lists(
                 pieces = build_lists(
                     settings, store, issued, Programme.model_validate_json(year.plan), ready, as_of=as_of, now=now
                 )
-                counts = outbox.deliver(
-                    "assignment",
-                    counted(pieces, len(ready), advance),
-                    post,
-                    store.begin,
-                    folder=settings.outbox,
-                    home=settings.home.resolve(),
-                    from_address=settings.mail_from,
-                    now=now,
-                    run=f"dispatch {issued.id} {now.isoformat()}",
-                )
+                counts = out.deliver("assignment", counted(pieces, len(ready), advance))
             counts |= {"calls": sum(len(calls) for _, calls in ready), "gaps": len(gaps)}
             if counts["claimed"]:
                 with store.begin() as session:

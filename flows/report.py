@@ -14,7 +14,7 @@ from models.calendar import SHANGHAI
 from models.feedback import Standing
 from models.programme import Programme
 from models.tables import Campaign, ProgrammeYear, Report
-from tasks import board, lake, mail, outbox, postoffice, records, vault
+from tasks import board, lake, mail, outbox, records, vault
 from tasks.settings import Settings
 from tasks.store import Store, open_store, record
 
@@ -38,28 +38,14 @@ def report_campaigns(
         with store.begin() as session:
             names = [campaign] if campaign else records.drawn_campaigns(session)
             found = [records.campaign_of(session, name)[:2] for name in names]
-        with store.exclusive("outbox"), postoffice.outgoing(settings) as url, mail.open_post(settings, url) as post:
-            with store.begin() as session:
-                lost = outbox.book_lost(session, now)
-            for key in lost:
-                log.warning("%s: the last run ended between claim and outcome; booked as unknown, not sent again", key)
-            totals["unknown"] += len(lost)
+        with outbox.opened(settings, store, run=f"report {now.isoformat()}", now=now) as out:
+            totals["unknown"] += len(out.lost)
             for issued, year in found:
                 gaps: list[str] = []
                 with store.begin() as session:
                     before = standing_of(settings, session, issued.id, as_of)
                 pieces = build_feedback(settings, store, issued, year, before, gaps, as_of=as_of, now=now)
-                counts = outbox.deliver(
-                    "feedback",
-                    pieces,
-                    post,
-                    store.begin,
-                    folder=settings.outbox,
-                    home=settings.home.resolve(),
-                    from_address=settings.mail_from,
-                    now=now,
-                    run=f"report {issued.id} {now.isoformat()}",
-                )
+                counts = out.deliver("feedback", pieces)
                 totals.update(counts)
                 totals["gaps"] += len(gaps)
         with store.begin() as session:

@@ -22,7 +22,7 @@ VERDICTS = ("accepted", "partly", "rejected", "quarantined", "notice", "held", "
 
 @dataclass(frozen=True)
 class Facts:
-    """The rows of the store that say where one campaign stands; the columns of each frame stand in tasks/records.py."""
+    """The rows of the store that say where one campaign stands; the columns of each frame stand in tasks/records/."""
 
     campaign: str
     programme: str

@@ -11,11 +11,12 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 from prefect import task
@@ -23,7 +24,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models.tables import Mail, MailItem, MailOutcome
-from tasks.mail import Attachment, Letter, Post, Rendered, compose, message_id
+from tasks.mail import Attachment, Letter, Post, Rendered, compose, message_id, open_post
+from tasks.postoffice import outgoing
 from tasks.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -86,7 +88,7 @@ ATTEMPTS = 100
 def attempt(mails: pd.DataFrame, kind: str, recipient: str, role: str, number: int) -> int | None:
     """The sequence under which a mail that is due once goes now, or None when it went or may have gone.
 
-    mails: as tasks/records.py's mails_of; number: what the mail is about, such as 202603 for a month.
+    mails: as tasks/records/'s mails_of; number: what the mail is about, such as 202603 for a month.
     """
     mine = mails[(mails["kind"] == kind) & (mails["recipient"] == recipient) & (mails["role"] == role)]
     mine = mine[mine["sequence"] // ATTEMPTS == number]
@@ -114,24 +116,49 @@ def book_lost(session: Session, now: datetime) -> list[str]:
     return [f"{mail.kind} {mail.campaign_id} {mail.recipient} #{mail.sequence}" for mail in lost]
 
 
+class Keeper(Protocol):
+    """What keeps the rows: tasks/store.py's store."""
+
+    def begin(self) -> AbstractContextManager[Session]: ...
+    def exclusive(self, name: str) -> AbstractContextManager[None]: ...
+
+
+@dataclass(frozen=True)
+class Outbox:
+    """The outbox while one run holds it."""
+
+    settings: Settings
+    store: Keeper
+    post: Post
+    run: str
+    now: datetime
+    lost: tuple[str, ...]
+    """Keys of the claims that an earlier run left without outcome, now booked as unknown."""
+
+    def deliver(self, kind: str, pieces: Iterable[Piece]) -> dict[str, int]:
+        """Send pieces one after the other; counts by outcome, claimed included."""
+        return send_all(self, kind, pieces)
+
+
+@contextmanager
+def opened(settings: Settings, store: Keeper, *, run: str, now: datetime) -> Iterator[Outbox]:
+    """The outbox for one run alone, with a way to the mail server; what an earlier run lost is booked and said first."""
+    with store.exclusive("outbox"), outgoing(settings) as url, open_post(settings, url) as post:
+        with store.begin() as session:
+            lost = book_lost(session, now)
+        for key in lost:
+            log.warning("%s: the last run ended between claim and outcome; booked as unknown, not sent again", key)
+        yield Outbox(settings, store, post, run, now, tuple(lost))
+
+
 @task(name="deliver mails", task_run_name="deliver {kind} mails")
-def deliver(
-    kind: str,
-    pieces: Iterable[Piece],
-    post: Post,
-    begin: Callable[[], AbstractContextManager[Session]],
-    *,
-    folder: Path,
-    home: Path,
-    from_address: str,
-    now: datetime,
-    run: str,
-) -> dict[str, int]:
-    """Send pieces one after the other; counts by outcome, claimed included. Call only while holding the outbox.
+def send_all(outbox: Outbox, kind: str, pieces: Iterable[Piece]) -> dict[str, int]:
+    """Claim, send and settle each piece.
 
     A server that three mails in a row could not even reach is left alone: the rest is neither claimed nor lost, the
     next run takes it up.
     """
+    settings, begin, now = outbox.settings, outbox.store.begin, outbox.now
     counts: Counter[str] = Counter(claimed=0, sent=0, failed=0, unknown=0)
     unreached = 0
     for piece in pieces:
@@ -142,7 +169,7 @@ def deliver(
                 UNREACHED,
             )
             break
-        path = folder / piece.campaign_id / f"{piece.kind}-{piece.recipient}-{piece.role}-{piece.sequence}.eml"
+        path = settings.outbox / piece.campaign_id / f"{piece.kind}-{piece.recipient}-{piece.role}-{piece.sequence}.eml"
         _keep(path, piece.message)
         with begin() as session:
             mail = Mail(
@@ -155,16 +182,16 @@ def deliver(
                 subject=piece.subject,
                 message_id=piece.message_id,
                 message_sha256=hashlib.sha256(piece.message).hexdigest(),
-                path=str(path.relative_to(home)),
+                path=str(path.relative_to(settings.home.resolve())),
                 claimed_at=now,
-                claimed_by=run,
+                claimed_by=outbox.run,
             )
             session.add(mail)
             session.flush()
             session.add_all(MailItem(mail_id=mail.id, kind=item_kind, item_id=item) for item_kind, item in piece.items)
             mail_id = mail.id
         counts["claimed"] += 1
-        delivery = post.send(piece.message, from_address, piece.to_address)
+        delivery = outbox.post.send(piece.message, settings.mail_from, piece.to_address)
         with begin() as session:
             session.add(
                 MailOutcome(

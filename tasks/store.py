@@ -1,6 +1,6 @@
 """The database: opening it, one transaction each, mutual exclusion, the audit chain and the outbox.
 
-SQLite by default, PostgreSQL by URL. What each flow reads and writes stands in tasks/records.py.
+SQLite by default, PostgreSQL by URL. What each flow reads and writes stands in tasks/records/.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ PURE = {
 }
 """What models/ may not know: files, sockets, clocks, environment, chance, logs, engines, Prefect."""
 
-TASKS_ON_TASKS = {("tasks.outbox", "tasks.mail")}
+TASKS_ON_TASKS = {("tasks.outbox", "tasks.mail"), ("tasks.outbox", "tasks.postoffice")}
 """Where one task file stands on another: the outbox writes and hands over mails (docs/decisions/0003)."""
 
 
