@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.server import client_context, prefect_server
 from tasks.settings import Settings
 
 
@@ -88,3 +89,21 @@ def store_settings(request, tmp_path):
         connection.execute(f'DROP DATABASE IF EXISTS "{name}"')
         connection.execute(f'CREATE DATABASE "{name}"')
     return Settings(home=tmp_path / "home", database_url=url.rpartition("/")[0] + f"/{name}")
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory):
+    """The address of one Prefect server for all tests that run flows."""
+    home = tmp_path_factory.mktemp("prefect")
+    with prefect_server(home, environ=os.environ, log=home / "server.log") as api_url:
+        yield api_url
+
+
+@pytest.fixture(scope="module")
+def prefect_client(prefect_api, tmp_path_factory):
+    """This process as a client of that server: flows that it runs itself share one."""
+    from prefect.logging.configuration import setup_logging
+
+    with client_context(prefect_api, tmp_path_factory.mktemp("client")):
+        setup_logging()  # else the first command's output, closed after it, is where Prefect logs to
+        yield prefect_api
