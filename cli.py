@@ -37,7 +37,7 @@ app.add_typer(mail_app, name="mail")
 app.add_typer(quarantine_app, name="quarantine")
 out, err = Console(), Console(stderr=True)
 
-LOOK_AT = ("rejected", "shortfall", "gaps", "failed", "unknown", "quarantined", "held", "imbalances")
+LOOK_AT = ("unreadable", "rejected", "shortfall", "gaps", "failed", "unknown", "quarantined", "held", "imbalances")
 """Counts of a flow that somebody should look at when they are not zero."""
 
 AsOf = Annotated[
@@ -47,7 +47,7 @@ Now = Annotated[
     datetime | None,
     typer.Option(
         "--now",
-        formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S"],
+        formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"],
         help="The clock, as 2026-03-02T09:00+0800.",
     ),
 ]
@@ -357,6 +357,37 @@ def quarantine_list() -> None:
             out.print(f"{row.message_id}  {row.reason}  {row.path}", soft_wrap=True, highlight=False)
 
 
+@quarantine_app.command("retry")
+def quarantine_retry(
+    number: Annotated[int, typer.Argument(help="The message's number, from `huifang quarantine list`.")],
+    by: Annotated[str, typer.Option(help="Who asks for it.")],
+    reason: Annotated[str, typer.Option(help="What has changed, such as a corrected roster.")],
+) -> None:
+    """Have the next collect judge a quarantined message again, by the same rules."""
+    from models.tables import Verdict
+    from tasks import records
+    from tasks.settings import Settings
+    from tasks.store import open_store, record
+
+    with _errors():
+        store, now = open_store(Settings()), datetime.now(UTC)
+        with store.exclusive("collect"), store.begin() as session:
+            judged = records.verdicts_of(session)
+            state = dict(zip(judged["message_id"], judged["verdict"], strict=True)).get(number)
+            if state != "quarantined":
+                raise typer.BadParameter(
+                    f"message {number}: is {state or 'not there'}, only a quarantined one can be judged again"
+                )
+            session.add(
+                Verdict(
+                    message_id=number, version=records.next_version(session, number), verdict="held", reason="retry", branch_no="",
+                    campaign_id=None, rows_accepted=0, rows_rejected=0, is_late=False, decided_by=by, decided_at=now,
+                )
+            )  # fmt: skip
+            record(session, actor=by, action="retry", subject=f"message {number}", payload={"reason": reason}, at=now)
+        out.print(f"message {number} is held; the next collect judges it again")
+
+
 @db_app.command("upgrade")
 def db_upgrade() -> None:
     """Bring the database to this version's tables."""
@@ -481,10 +512,11 @@ def _run(name: str, start: Callable[[], dict[str, int]]) -> None:
     from tasks.settings import Settings
 
     with _errors(), _prefect(Settings()):
-        for logger in ("prefect", "prefect.flow_runs", "prefect.task_runs"):
-            for handler in logging.getLogger(logger).handlers:
-                if isinstance(handler, logging.StreamHandler):  # the dashboard's handler keeps everything
-                    handler.addFilter(_Terse())
+        for logger in (
+            "prefect.flow_runs",
+            "prefect.task_runs",
+        ):  # of the loggers: handlers come and go with Prefect's set-up
+            logging.getLogger(logger).addFilter(_Terse())
         counts = start()
         table = Table(title=name, title_justify="left", show_header=False)
         for key, n in counts.items():
@@ -617,7 +649,8 @@ def _errors() -> Iterator[None]:
     except CallbackError as error:
         err.print(f"[bold red]error[/] {type(error).__name__}:", end=" ")
         err.print(str(error), markup=False, highlight=False)
-        raise typer.Exit(2) from None
+        # That another run is at it is nothing wrong with the words.
+        raise typer.Exit(1 if type(error).__name__ == "Busy" else 2) from None
     except ValidationError as error:
         lines = [f"HUIFANG_{'.'.join(str(part) for part in e['loc']).upper()}: {e['msg']}" for e in error.errors()]
         err.print("settings: " + "; ".join(lines), markup=False)

@@ -38,6 +38,11 @@ def chase_campaigns(
             )
             names = [campaign] if campaign else records.drawn_campaigns(session)
             found = [records.campaign_of(session, name)[:2] for name in names]
+            if not found:
+                log.warning("no campaign has been drawn yet")
+            for early in [issued for issued, _ in found if as_of < issued.as_of]:
+                log.warning("%s: was drawn for %s, after %s; left alone", early.id, early.as_of, as_of)
+            found = [(issued, year) for issued, year in found if as_of >= issued.as_of]
             for issued, year in found:
                 if as_of > date(year.year, 12, 31):
                     totals["expired"] += records.expire(

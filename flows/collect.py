@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from prefect import flow, get_run_logger, task
 
-from models import findings, returns, roster, sheets
+from models import CallbackError, findings, returns, roster, sheets
 from models.calendar import SHANGHAI, Calendar
 from models.programme import Programme
 from models.tables import Campaign, Message, ProgrammeYear, Verdict
@@ -20,6 +20,10 @@ SHOWN_PROBLEMS = 40
 """Rows a receipt lists; the rest is counted."""
 
 fetch = task(name="fetch message", retries=2, retry_delay_seconds=[2, 10])(mailbox.spool)
+
+
+class EmptyRoster(CallbackError):
+    """Nobody is registered on the day, so nobody could be believed."""
 
 
 @flow(name="collect", flow_run_name=board.run_name("collect", "as_of"))
@@ -42,7 +46,7 @@ def collect_returns(as_of: date | None = None, now: datetime | None = None) -> d
                 0,
             )
         )
-        totals["seen"], totals["duplicate"] = seen
+        totals["seen"], totals["duplicate"], totals["unreadable"] = seen
         with store.begin() as session:
             waiting = records.unjudged(session)
         if waiting:
@@ -61,13 +65,18 @@ def collect_returns(as_of: date | None = None, now: datetime | None = None) -> d
     return dict(totals)
 
 
-def fetch_all(settings: Settings, store: Store, *, now: datetime) -> tuple[int, int]:
-    """Spool and book everything in the mailbox: new sightings, and those whose bytes were known."""
+def fetch_all(settings: Settings, store: Store, *, now: datetime) -> tuple[int, int, int]:
+    """Spool and book everything in the mailbox: new sightings, those whose bytes were known, and letters not to be had."""
     box = mailbox.open_mailbox(settings)
-    seen = again = 0
+    seen = again = unreadable = 0
     try:
         for letter in box.letters():
-            spooled = fetch(box, letter, settings.spool)
+            try:
+                spooled = fetch(box, letter, settings.spool)
+            except mailbox.MailboxError as error:  # one letter that cannot be had must not hold up the others
+                get_run_logger().warning("%s; the others are collected", error)
+                unreadable += 1
+                continue
             with store.begin() as session:
                 _, is_new, is_fresh_sighting = records.add_sighting(
                     session,
@@ -84,7 +93,7 @@ def fetch_all(settings: Settings, store: Store, *, now: datetime) -> tuple[int, 
             again += is_fresh_sighting and not is_new
     finally:
         box.close()
-    return seen, again
+    return seen, again, unreadable
 
 
 def judge_all(
@@ -95,6 +104,10 @@ def judge_all(
     with store.begin() as session:
         contacts = records.snapshot_of(session, "roster", as_of)
     valid = roster.valid_on(lake.read_roster(settings, contacts.path), as_of)
+    if valid.empty:
+        raise EmptyRoster(
+            f"nobody stands on the roster on {as_of}: every return would look like a stranger's; pull a roster first"
+        )
     calls, cases = expected_rows(settings, store, calendar, as_of=as_of)
     keys, passwords = vault.row_keys(settings), vault.branch_passwords(settings)
     by_address = {
@@ -107,7 +120,15 @@ def judge_all(
         sender = returns.judge_sender(opened, valid, settings.mail_from)
         if sender.branch_no is None:
             with store.begin() as session:
-                session.add(_verdict(message, sender.verdict, sender.reason, now=now))
+                session.add(
+                    _verdict(
+                        message,
+                        sender.verdict,
+                        sender.reason,
+                        now=now,
+                        version=records.next_version(session, message.id),
+                    )
+                )
                 record(
                     session,
                     actor="flow:collect",
@@ -223,6 +244,7 @@ def book_return(
                 rejected=rejected,
                 is_late=late,
                 now=now,
+                version=records.next_version(session, message.id),
             )
         )
         record(
@@ -275,10 +297,11 @@ def _verdict(
     accepted: int = 0,
     rejected: int = 0,
     is_late: bool = False,
+    version: int,
 ) -> Verdict:
     return Verdict(
         message_id=message.id,
-        version=1,
+        version=version,
         verdict=verdict,
         reason=reason,
         branch_no=branch_no,
@@ -350,7 +373,7 @@ def build_receipts(
             continue
         listed = [
             {
-                "sheet": row.sheet,
+                "sheet": returns.place_words(str(row.sheet), int(row.row), settings.language),
                 "row": int(row.row),
                 "column": titles.get(row.column_name, row.column_name),
                 "code": row.code,

@@ -33,6 +33,11 @@ def dispatch_lists(
     with store.begin() as session:
         names = [campaign] if campaign else records.drawn_campaigns(session)
         found = [records.campaign_of(session, name)[:2] for name in names]
+        if not found:
+            log.warning("no campaign has been drawn yet")
+        for early in [issued for issued, _ in found if as_of < issued.as_of]:
+            log.warning("%s: was drawn for %s, after %s; left alone", early.id, early.as_of, as_of)
+        found = [(issued, year) for issued, year in found if as_of >= issued.as_of]
     totals = {"claimed": 0, "sent": 0, "failed": 0, "unknown": 0, "calls": 0, "gaps": 0}
     with outbox.opened(settings, store, run=f"dispatch {now.isoformat()}", now=now) as out:
         totals["unknown"] += len(out.lost)

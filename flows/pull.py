@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger, task
 
+from models import CallbackError
 from models.calendar import SHANGHAI
 from models.profile import Profile
 from models.tables import Pull
@@ -13,7 +14,14 @@ from tasks import board, lake, records, source
 from tasks.settings import Settings, SettingsError, code_version, read_yaml
 from tasks.store import open_store, record
 
+MAY_BE_EMPTY = ("transactions", "relations")
+"""Nobody may have traded, and nobody may have been developed."""
+
 take_in = task(name="take in", task_run_name="take in {table_name}")(lake.take_in)
+
+
+class RuinedExtract(CallbackError):
+    """So little of a file can be used that it is not what it should be."""
 
 
 @flow(name="pull", flow_run_name=board.run_name("pull", "as_of"))
@@ -60,6 +68,7 @@ def pull_extracts(
         with board.progress("pull") as advance:
             for place, (table, delivered) in enumerate(files.items(), start=1):
                 result = take_in(settings, rules, table, delivered, as_of=as_of, known=dict(known))
+                refuse_ruin(result, rules)
                 known[table] = result.path
                 results.append(result)
                 log.info(
@@ -97,3 +106,25 @@ def pull_extracts(
         for rule, rows in (*table["ignored_by"].items(), *table["rejected_by"].items()):
             log.warning("%s: %s rows %s", table["table"], rows, rule)
     return {key: counts[key] for key in ("rows", "accepted", "ignored", "rejected")}
+
+
+def refuse_ruin(result: lake.IntakeResult, rules: Profile) -> None:
+    """Raise RuinedExtract when a table that must have rows has none, or more are rejected than the profile allows.
+
+    Nothing of the pull is recorded then: yesterday's roster is better than one in the wrong encoding.
+    """
+    why = ", ".join(
+        f"{t.column_name}: {t.rule} {t.rows:,}"
+        for t in sorted(result.tallies, key=lambda t: -t.rows)[:3]
+        if t.verdict == "rejected"
+    )
+    if result.accepted == 0 and result.table_name not in MAY_BE_EMPTY:
+        raise RuinedExtract(
+            f"{', '.join(f.name for f in result.files)}: none of {result.rows:,} rows of {result.table_name} can be used"
+            + (f" ({why}); is the encoding {rules.encoding} right?" if why else "; is the delivery complete?")
+        )
+    if result.rejected * 100 > rules.stop_above_rejected_pct * result.rows:
+        raise RuinedExtract(
+            f"{', '.join(f.name for f in result.files)}: {result.rejected:,} of {result.rows:,} rows of {result.table_name} are rejected "
+            f"({why}), more than the {rules.stop_above_rejected_pct} % of stop_above_rejected_pct; is the encoding {rules.encoding} right?"
+        )

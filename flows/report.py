@@ -171,7 +171,11 @@ def build_feedback(
     median = figures.median_completion(standing)
 
     letters: list[tuple[str, str, str, dict[str, object]]] = []
-    for branch in standing.branches[standing.branches["assigned"] > 0].to_dict("records"):
+    busy = standing.branches[standing.branches["assigned"] > 0]
+    unsent = busy[busy["state"] == "not_sent"]
+    if len(unsent):
+        log.warning("%s: %s branches have not been sent their list and get no summary", issued.id, len(unsent))
+    for branch in busy.drop(unsent.index).to_dict("records"):
         facts = {
             "branch": branch,
             "completion": figures.ratio(branch["completed"], branch["assigned"]),

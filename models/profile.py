@@ -129,6 +129,8 @@ class Profile(_Strict):
 
     name: RuleName
     description: str
+    stop_above_rejected_pct: int = Field(default=20, ge=0, le=100)
+    """Share of a table's rows that may be rejected; above it the file is not what it should be."""
     encoding: Literal["utf-8", "utf-8-sig", "gb18030"] = "utf-8"
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     dates: list[DateForm] = ["yyyy-MM-dd"]

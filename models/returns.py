@@ -178,7 +178,11 @@ def judge_sender(opened: Opened, roster_rows: pd.DataFrame, own_address: str) ->
 
 # ---- what is wrong with a row ----------------------------------------------------------------------------
 
+MAX_TEXT = 2000
+"""Signs a text cell may hold; a cell of a workbook ends at 32,767."""
+
 PROBLEMS: dict[str, Label] = {
+    "too_long": Label("文字过长：请控制在 2000 字以内", "the text is too long: keep it within 2,000 signs"),
     "unknown_code": Label(
         "任务编码有误或不在当前任务中：请从派发的原表复制任务编码",
         "the row code is not one of ours: copy it from the sheet you were sent",
@@ -279,6 +283,19 @@ def problem_message(code: str, language: Language, *, sheet: str = "", row: int 
         filter(None, (f"sheet “{sheet}”" if sheet else "", f"row {row}" if row else "", f"“{title}”" if title else ""))
     )
     return f"{place}: {PROBLEMS[code].en}" if place else PROBLEMS[code].en
+
+
+def place_words(sheet: str, row: int, language: Language) -> str:
+    """Where a problem stands, in words: attachments and worksheets by number unless the name is one of ours.
+
+    >>> place_words("#2 / #1", 7, "zh_CN"), place_words("#1", 0, "en"), place_words("回访登记表", 7, "zh_CN")
+    ('附件 2，第 1 张工作表', 'attachment 1', '回访登记表')
+    """
+    attachment, table = ("附件 %s", "第 %s 张工作表") if language == "zh_CN" else ("attachment %s", "worksheet %s")
+    *book, place = sheet.split(" / ")
+    if place.startswith("#"):
+        place = (table if row else attachment) % place[1:]
+    return ("，" if language == "zh_CN" else ", ").join([*(attachment % part[1:] for part in book), place])
 
 
 # ---- frames ----------------------------------------------------------------------------------------------
@@ -523,14 +540,18 @@ def _judge_rows(
         problems.append({"sheet": place, "row": row, "column_name": column, "code": code, item: number})
 
     is_truncated = not TRUNCATED.isdisjoint(opened.defects)
-    for workbook in opened.workbooks:
+    ours = {label for declared in (CALLBACK, SELF_CHECK) for label in declared.name}
+    for number_of_book, workbook in enumerate(opened.workbooks, start=1):
+        book = f"#{number_of_book}"
         if workbook.error or is_truncated:
             # Told once, with the callback rows: an unread workbook does not say which sheet it holds.
             if sheet is CALLBACK:
-                send_back(workbook.name, 0, "", "truncated" if is_truncated else workbook.error, None)
+                send_back(book, 0, "", "truncated" if is_truncated else workbook.error, None)
             continue
-        for table in workbook.sheets:
-            place = table.name if len(opened.workbooks) == 1 else f"{workbook.name} / {table.name}"
+        for number_of_sheet, table in enumerate(workbook.sheets, start=1):
+            # A receipt goes out in clear: a name the sender made up may hold anything, so only ours are repeated.
+            place = table.name if table.name in ours else f"#{number_of_sheet}"
+            place = place if len(opened.workbooks) == 1 else f"{book} / {place}"
             for found in find_rows(sheet, table.rows, table.formulas, keys):
                 filled = {key for key, text in found.cells.items() if text} | found.formulas
                 if not filled.isdisjoint(column.key for column in sheet.branch_columns):
@@ -609,6 +630,8 @@ def _read_values(row: _Row, sheet: Sheet, *, not_before: date, as_of: date, glue
                     glued.append(rest)
         elif column.form == "date":
             row.values[column.key] = _read_date(row, column, text, not_before, as_of)
+        elif column.form == "text" and len(text) > MAX_TEXT:
+            row.blame(column.key, "too_long")
         elif column.form != "text":
             value = read_time(text) if column.form == "time" else read_count(text)
             row.values[column.key] = value
@@ -616,6 +639,8 @@ def _read_values(row: _Row, sheet: Sheet, *, not_before: date, as_of: date, glue
                 row.blame(column.key, "not_a_time" if column.form == "time" else "not_a_count")
     if glued:
         row.values[remark] = glue.join(filter(None, [row.values[remark], *glued]))
+        if len(row.values[remark]) > MAX_TEXT:
+            row.blame(remark, "too_long")
 
 
 def _read_date(row: _Row, column: Column, text: str, not_before: date, as_of: date) -> date | None:

@@ -58,6 +58,8 @@ class Facts:
 def stand(facts: Facts, as_of: date) -> Standing:
     """Where the campaign stands on a day."""
     state = progress(facts.calls, facts.rows, facts.ends, as_of)
+    # Nobody is late with a call that no mail has carried to him.
+    state["is_overdue"] &= state["assignment_id"].isin(facts.carried)
     answered = facts.rows[facts.rows["assignment_id"].isin(facts.calls["assignment_id"])]
     done_year = progress(facts.calls_year.drop_duplicates("assignment_id"), facts.rows, facts.ends, as_of)
     done_ids = set(done_year.loc[done_year["state"] == "completed", "assignment_id"])

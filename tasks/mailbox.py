@@ -14,12 +14,14 @@ import mailbox as stdlib_mailbox
 import os
 import selectors
 import ssl
+import stat
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -115,7 +117,16 @@ class MaildirMailbox:
         self._root = root
 
     def letters(self) -> Iterator[Letter]:
-        for key in sorted(self._box.keys()):
+        # In the order of arrival: which version of a row is the last must not hang on a file's name.
+        arrived = []
+        for key in list(self._box.iterkeys()):
+            with suppress(KeyError, FileNotFoundError):
+                found = (self._root / str(self._box._lookup(key))).lstat()  # type: ignore[attr-defined]
+                if stat.S_ISREG(found.st_mode):
+                    arrived.append((found.st_mtime_ns, key))
+                else:
+                    log.warning("%s: %s is no plain file and was left where it lies", self._source, key)
+        for _, key in sorted(arrived):
             yield Letter(self._source, "INBOX", "", key)
 
     def fetch(self, letter: Letter, to: BinaryIO) -> None:
@@ -125,6 +136,8 @@ class MaildirMailbox:
                     to.write(block)
         except (KeyError, FileNotFoundError):
             raise MailboxError(f"{self._source}: message {letter.uid} is gone; somebody else took it") from None
+        except PermissionError:
+            raise MailboxError(f"{self._source}: message {letter.uid} may not be read; correct its owner") from None
 
     def move(self, letter: Letter, folder: Destination) -> None:
         self._box.add_folder(folder)
@@ -153,8 +166,10 @@ class FolderMailbox:
         self._root, self._source = root, f"file:{root.name}"
 
     def letters(self) -> Iterator[Letter]:
-        for path in sorted(self._root.iterdir()):
-            if path.suffix.lower() == ".eml" and path.is_file():
+        for path in sorted(self._root.iterdir(), key=lambda path: (path.lstat().st_mtime_ns, path.name)):
+            if path.is_symlink():
+                log.warning("%s: a link was left where it lies", self._source)
+            elif path.suffix.lower() == ".eml" and path.is_file():
                 yield Letter(self._source, "", "", path.name)
             elif path.is_file() and not path.name.startswith("."):
                 log.warning("%s: a file that is no .eml was left where it lies", self._source)

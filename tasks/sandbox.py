@@ -43,6 +43,8 @@ MAX_DEPTH, MAX_PARTS, MAX_WORKBOOKS = 5, 500, 20
 OLE_MAGIC = bytes.fromhex("D0CF11E0A1B11AE1")
 
 # Mail programs label GBK and GB18030 bytes gb2312; only the largest of the three sets reads them all (朱镕基).
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+SPREADSHEETS = (".xls", ".xlsx", ".xlsm", ".xlsb", ".et", ".ods")
 _GB_LABEL = re.compile(
     r"(=\?|charset\s*=\s*\"?|\*\d*\*?\s*=\s*\"?)(gb2312|gbk|cp936|x-gbk|gb_2312-80)(?=[?'\";\s]|$)", re.IGNORECASE
 )
@@ -122,6 +124,11 @@ def _text(value: object) -> str:
     return _GB_LABEL.sub(r"\1gb18030", text)
 
 
+def _visible(text: str) -> str:
+    """A text without control signs and lone surrogates: a database refuses NUL, a terminal obeys ESC."""
+    return _CONTROLS.sub("", text).encode("utf-8", "replace").decode("utf-8")
+
+
 def _parsed(name: str, value: str) -> Any:
     """A header through the modern parser, or None where that parser fails: 17 of 1,592 real messages crash it."""
     try:
@@ -160,7 +167,7 @@ def _file_name(part: email.message.Message) -> str:
             parsed = _parsed(header, value)
             name = parsed.params.get(parameter) if parsed is not None else None
             if name:
-                return posixpath.basename(str(name).replace("\\", "/"))[:200].encode("utf-8", "replace").decode("utf-8")
+                return _visible(posixpath.basename(str(name).replace("\\", "/"))[:200])
     return ""
 
 
@@ -215,6 +222,8 @@ class _Walk:
         )  # fmt: skip
         if kind == "zip" and unpack:
             self.unpack(content, name, depth)
+        elif kind == "unknown":
+            self.workbooks.append(_workbook(name, depth, error="unsupported"))
         elif kind not in ("", "zip"):
             self.read(content, name, kind, depth)
 
@@ -223,7 +232,7 @@ class _Walk:
             with _checked_zip(content) as archive:
                 for member in archive.infolist():
                     if not member.is_dir() and len(self.files) < MAX_PARTS:
-                        base = posixpath.basename(member.filename.replace("\\", "/"))
+                        base = _visible(posixpath.basename(member.filename.replace("\\", "/")))
                         self.keep(archive.read(member), base, "application/octet-stream", depth, unpack=False)
         except TooLarge:
             self.workbooks.append(_workbook(name, depth, error="too_large"))
@@ -304,6 +313,8 @@ def _container(content: bytes, name: str) -> str:
         if kind == b"application/vnd.oasis.opendocument.spreadsheet":
             return "ods"
         return "" if "word/document.xml" in names or kind else "zip"
+    if name.lower().endswith(SPREADSHEETS):
+        return "unknown"
     return "csv" if name.lower().endswith(".csv") else ""
 
 
@@ -363,8 +374,8 @@ def _read_csv(content: bytes, name: str) -> list[dict[str, Any]]:
     for row in csv.reader(io.StringIO(text, newline=""), delimiter="\t" if "\t" in text.partition("\n")[0] else ","):
         if len(rows) >= MAX_ROWS or len(row) > MAX_COLUMNS:
             raise TooLarge
-        rows.append([cell or None for cell in row])
-    return [{"name": Path(name).stem, "rows": rows, "formulas": []}]
+        rows.append([_visible(cell) or None for cell in row])
+    return [{"name": _visible(Path(name).stem), "rows": rows, "formulas": []}]
 
 
 def _cell_text(cell: object) -> str | None:
@@ -384,7 +395,7 @@ def _cell_text(cell: object) -> str | None:
     if isinstance(cell, timedelta):
         seconds = round(cell.total_seconds())
         return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-    return str(cell).encode("utf-8", "replace").decode("utf-8")
+    return _visible(str(cell))
 
 
 def _scan_xlsx(archive: zipfile.ZipFile) -> dict[str, list[tuple[int, int]]]:

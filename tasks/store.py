@@ -22,7 +22,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event, inspect, make_url, select, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session
 
 from models import CallbackError
@@ -91,17 +91,25 @@ def open_store(settings: Settings) -> Store:
 
 def connect_store(settings: Settings) -> Store:
     """The store of the settings, whatever is in it. Raises StoreError when it cannot be reached."""
-    url = make_url(settings.store_url)
+    try:
+        url = make_url(settings.store_url)
+    except ArgumentError:
+        raise StoreError(
+            "HUIFANG_DATABASE_URL: is no database URL; write sqlite:///PATH or postgresql://USER@HOST/NAME"
+        ) from None
     if password := read_secret(settings.database_password_file, "HUIFANG_DATABASE_PASSWORD_FILE"):
         url = url.set(password=password.get_secret_value())
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
     home = settings.home.resolve()
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StoreError(f"HUIFANG_HOME: {home}: {error.strerror}; name a folder that can be made") from None
     home.chmod(0o700)  # whatever lies in it is for the service user only
     if url.get_backend_name() not in ("sqlite", "postgresql"):
         raise StoreError(f"HUIFANG_DATABASE_URL: {url.drivername} is not supported; use sqlite:///… or postgresql://…")
-    engine = create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
     if engine.dialect.name == "sqlite":
         _prepare_sqlite(engine)
     try:

@@ -293,10 +293,10 @@ def test_whatever_stands_in_the_cells_a_row_is_judged_and_never_twice(change: di
     assert len(judgement.accepted) + judgement.rows_rejected <= 1
 
 
-def test_an_unreadable_or_truncated_workbook_is_told_by_its_name() -> None:
+def test_an_unreadable_or_truncated_workbook_is_told_by_its_number() -> None:
     locked = Opened(workbooks=[Workbook("a.xlsx", error="wrong_password")])
     judgement = judge_callback_rows(locked, expected(), [KEY], branch_no="0101", as_of=AS_OF)
-    assert judgement.problems[["sheet", "row", "code"]].to_numpy().tolist() == [["a.xlsx", 0, "wrong_password"]]
+    assert judgement.problems[["sheet", "row", "code"]].to_numpy().tolist() == [["#1", 0, "wrong_password"]]
     assert judge_self_check_rows(locked, CASES, [KEY], branch_no="0101", as_of=AS_OF).problems.empty, "told once"
     cut = judged(FILLED, defects=["CloseBoundaryNotFoundDefect"])
     assert cut.accepted.empty
@@ -405,3 +405,16 @@ def test_a_mail_that_only_brings_evidence_named_by_its_row_is_accepted() -> None
 def test_a_report_of_another_shape_is_no_message() -> None:
     with pytest.raises(OpenedError):
         Opened.from_report({"from": "x"})
+
+
+def test_no_name_the_sender_made_up_is_repeated() -> None:
+    page = Table("张三13912345678", [["任务编码"], ["H00099-AAAAA-AAAAA", "x"]])
+    books = [Workbook("身份证110108197009066182.xlsx", [page]), Workbook("b.xlsx", error="unreadable")]
+    found = judge_callback_rows(Opened(workbooks=books), expected(), [KEY], branch_no="0101", as_of=AS_OF)
+    assert not any("139" in place or "110108" in place for place in found.problems["sheet"])
+    assert "#2" in set(found.problems["sheet"])
+
+
+def test_a_text_no_workbook_could_hold_is_sent_back() -> None:
+    assert faults(judged(FILLED | {"remark": "好" * 2001})) == [("remark", "too_long")]
+    assert faults(judged(FILLED | {"remark": "好" * 2000})) == []

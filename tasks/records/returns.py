@@ -67,10 +67,16 @@ def add_sighting(
 
 
 def unjudged(session: Session) -> list[Message]:
-    """Messages seen and not judged yet, in the order they came."""
-    return list(
-        session.scalars(select(Message).where(Message.id.not_in(select(Verdict.message_id))).order_by(Message.id))
+    """Messages seen and not judged yet, or held to be judged again, in the order they came."""
+    judged = select(Verdict.message_id).where(
+        latest(Verdict.version, Verdict.version, Verdict.message_id), Verdict.verdict != "held"
     )
+    return list(session.scalars(select(Message).where(Message.id.not_in(judged)).order_by(Message.id)))
+
+
+def next_version(session: Session, message_id: int) -> int:
+    """The version the next verdict on a message has, from 1."""
+    return (session.scalar(select(func.max(Verdict.version)).where(Verdict.message_id == message_id)) or 0) + 1
 
 
 def sightings_to_move(session: Session) -> pd.DataFrame:
