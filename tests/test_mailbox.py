@@ -367,6 +367,40 @@ def test_a_maildir_is_emptied_into_its_subfolders_and_nothing_is_deleted(tmp_pat
     box.close()
 
 
+def test_letters_come_in_the_order_of_arrival_whatever_their_files_are_called(tmp_path: Path) -> None:
+    new = tmp_path / "maildir" / "new"
+    deliver(tmp_path / "maildir", letter(subject="one"), letter(subject="two"))
+    first, second = sorted(new.iterdir())
+    os.utime(first, (2_000_000_000, 2_000_000_000))
+    os.utime(second, (1_900_000_000, 1_900_000_000))
+    box = open_mailbox(settings_for(tmp_path / "home", returns_url=f"maildir:{tmp_path / 'maildir'}"))
+    assert [found.uid for found in box.letters()] == [second.name, first.name]
+    box.close()
+
+
+def test_links_and_folders_among_the_letters_are_left_where_they_lie(tmp_path: Path) -> None:
+    new = tmp_path / "maildir" / "new"
+    deliver(tmp_path / "maildir", letter())
+    (tmp_path / "secret").write_text("hush")
+    (new / "0000.dangling").symlink_to(tmp_path / "nowhere")
+    (new / "0001.link").symlink_to(tmp_path / "secret")
+    (new / "0002.folder").mkdir()
+    box = open_mailbox(settings_for(tmp_path / "home", returns_url=f"maildir:{tmp_path / 'maildir'}"))
+    assert len(list(box.letters())) == 1
+    box.close()
+
+
+def test_control_signs_do_not_get_out_of_the_sandbox(tmp_path: Path) -> None:
+    (message,) = opened(tmp_path, letter(("a.csv", "任务编码,情况说明\nx,a\0b\x1b[31m红\n".encode())))
+    (table,) = message.workbooks[0].sheets
+    assert table.rows[1] == ["x", "ab[31m红"]
+
+
+def test_a_file_called_workbook_that_is_none_is_said_to_be_unsupported(tmp_path: Path) -> None:
+    (message,) = opened(tmp_path, letter(("登记表.xls", b"<html><table></table></html>"), ("a.xlsx", b"MZ\x90")))
+    assert [book.error for book in message.workbooks] == ["unsupported", "unsupported"]
+
+
 def test_a_drop_folder_keeps_two_files_of_the_same_name(tmp_path: Path) -> None:
     drop = tmp_path / "drop"
     drop.mkdir()

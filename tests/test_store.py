@@ -23,6 +23,7 @@ from models.tables import (
     Message,
     ProgrammeYear,
     ReturnRow,
+    Verdict,
 )
 from tasks import outbox, records
 from tasks.settings import PROJECT, Settings
@@ -335,3 +336,28 @@ def test_a_mail_due_once_goes_once_and_after_a_failure_again_under_a_new_key():
     assert outbox.attempt(mails((20260301, "unknown")), *about) is None
     assert outbox.attempt(mails((20260301, "in_flight")), *about) is None
     assert outbox.attempt(mails((20260201, "sent")), *about) == 20260301
+
+
+def test_a_held_message_is_judged_again_and_any_other_verdict_stands(store_settings):
+    store = open_store(store_settings)
+
+    def verdict(session, version, name):
+        session.add(
+            Verdict(
+                message_id=1, version=version, verdict=name, reason="", branch_no="", campaign_id=None, rows_accepted=0, rows_rejected=0,
+                is_late=False, decided_by="t", decided_at=NOW,
+            )
+        )  # fmt: skip
+        session.flush()
+
+    with store.begin() as session:
+        session.add(Message(sha256="x", path="p", size_bytes=1, first_seen_at=NOW))
+        session.flush()
+        assert len(records.unjudged(session)) == 1
+        verdict(session, records.next_version(session, 1), "quarantined")
+        assert records.unjudged(session) == []
+        verdict(session, records.next_version(session, 1), "held")
+        assert len(records.unjudged(session)) == 1
+        verdict(session, records.next_version(session, 1), "accepted")
+        assert records.unjudged(session) == []
+        assert records.next_version(session, 1) == 4
