@@ -126,11 +126,6 @@ class Opened:
 
 # ---- who is believed -------------------------------------------------------------------------------------
 
-ROSTER_ROWS = pa.DataFrameSchema(
-    {"branch_no": pa.Column(str), "role": pa.Column(str), "email": pa.Column(str)}, strict="filter"
-)
-
-
 @dataclass(frozen=True)
 class Sender:
     """Whose message this is; branch_no is None unless the verdict is ok."""
@@ -141,12 +136,11 @@ class Sender:
     address: str = ""
 
 
-def judge_sender(opened: Opened, roster_rows: pd.DataFrame, own_address: str) -> Sender:
+def judge_sender(opened: Opened, roster: pd.DataFrame, own_address: str) -> Sender:
     """Whose message this is, by its one From address; notices are nobody's, what cannot be believed is quarantined.
 
-    `roster_rows` are the addresses valid on the day: branch_no, role, email.
+    `roster` are the addresses valid on the day, as models/roster.py gives them.
     """
-    roster = ROSTER_ROWS.validate(roster_rows)
     if opened.error:
         return Sender(None, "quarantined", opened.error)
     address = opened.from_addresses[0].casefold() if opened.from_addresses else ""

@@ -9,10 +9,17 @@ from datetime import date
 from typing import NamedTuple
 
 import pandas as pd
+import pandera.pandas as pa
 
 HQ = "HQ"
 STAND_INS = {"customer_service_manager": ("deputy",)}
 """Who is written to where the role itself is not filled (DOMAIN §2.5)."""
+
+
+VALID = pa.DataFrameSchema(
+    {"branch_no": pa.Column(str), "role": pa.Column(str), "contact_name": pa.Column(str), "email": pa.Column(str)},
+    strict=True,
+)
 
 
 class Recipient(NamedTuple):
@@ -24,12 +31,12 @@ class Recipient(NamedTuple):
 
 
 def valid_on(roster: pd.DataFrame, day: date) -> pd.DataFrame:
-    """The rows of the roster that hold on a day: branch_no, role, contact_name, email."""
+    """The rows of the roster that hold on a day; see VALID."""
     begun = pd.Series([value <= day for value in roster["valid_from"]], index=roster.index, dtype=bool)
     over = pd.Series(
         [not pd.isna(value) and value < day for value in roster["valid_to"]], index=roster.index, dtype=bool
     )
-    return roster.loc[begun & ~over, ["branch_no", "role", "contact_name", "email"]].reset_index(drop=True)
+    return VALID.validate(roster.loc[begun & ~over, list(VALID.columns)].reset_index(drop=True))
 
 
 def recipient(valid: pd.DataFrame, branch_no: str, role: str) -> Recipient | None:
