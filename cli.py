@@ -188,13 +188,14 @@ def status(
 ) -> None:
     """Where each campaign stands, and what the last pulls took in."""
 
+    from models.calendar import SHANGHAI
     from tasks.settings import Settings
     from tasks.store import open_store
 
     with _errors():
         settings = Settings()
         store = open_store(settings)
-        found = _status(settings, store, _day(as_of) or datetime.now(UTC).astimezone().date())
+        found = _status(settings, store, _day(as_of) or datetime.now(SHANGHAI).date())
         if as_json:
             print(json.dumps(found, ensure_ascii=False, indent=2))  # noqa: T201
         else:
@@ -353,8 +354,24 @@ def quarantine_list() -> None:
     with _errors():
         with open_store(Settings()).begin() as session:
             judged = records.verdicts_of(session)
-        for row in judged[judged["verdict"] == "quarantined"].itertuples():
-            out.print(f"{row.message_id}  {row.reason}  {row.path}", soft_wrap=True, highlight=False)
+        waiting = judged[judged["verdict"] == "quarantined"]
+        if waiting.empty:
+            out.print("no message is quarantined")
+        for row in waiting.itertuples():
+            said = _headers(Settings().home / str(row.path))
+            out.print(
+                f"{row.message_id}  {row.reason}  {row.path}\n    {said}", soft_wrap=True, highlight=False, markup=False
+            )
+
+
+def _headers(path: Path) -> str:
+    """Who wrote a spooled message, when and about what, as far as its headers say; nothing else of it is looked at."""
+    from email.parser import BytesHeaderParser
+
+    with path.open("rb") as message:
+        headers = BytesHeaderParser().parsebytes(message.read(1 << 16))
+    shown = (" ".join(str(headers.get(name, "—")).split())[:100] for name in ("From", "Date", "Subject"))
+    return "  ".join("".join(sign if sign.isprintable() else "?" for sign in text) for text in shown)
 
 
 @quarantine_app.command("retry")
@@ -576,7 +593,9 @@ def _status(settings: Any, store: Any, as_of: date) -> dict[str, Any]:
         plain["branches"] = standing.branches.to_dict("records")
         plain["balances"] = [{**asdict(balance), "holds": balance.holds} for balance in standing.balances()]
         campaigns.append(plain)
-    return {"campaigns": campaigns, "pulls": pulls, "mails": mails, "messages": messages}
+    return {
+        "as_of": as_of.isoformat(), "campaigns": campaigns, "pulls": pulls, "mails": mails, "messages": messages,
+    }  # fmt: skip
 
 
 def _show_status(found: dict[str, Any]) -> None:
@@ -592,7 +611,7 @@ def _show_status(found: dict[str, Any]) -> None:
     if not found["campaigns"]:
         out.print("no campaign has been drawn yet: huifang run draw --programme NAME --period YYYY-MM")
         return
-    table = Table(title="campaigns", title_justify="left")
+    table = Table(title=f"campaigns, as of {found['as_of']}", title_justify="left")
     table.add_column("")
     for campaign in found["campaigns"]:
         table.add_column(campaign["campaign"], justify="right")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from importlib import import_module
 from pathlib import Path
@@ -51,6 +52,14 @@ MONTH: tuple[tuple[str, str, str], ...] = (
     ("chase", "2026-03-25", "2026-03-25T09:30+0800"),
     ("report", "2026-03-31", "2026-03-31T10:00+0800"),
 )
+
+
+MAILS = {"claimed": "邮件", "sent": "已送", "failed": "失败", "unknown": "不明", "in_flight": "途中"}
+MESSAGES = {
+    "seen": "收件", "accepted": "登记", "partly": "部分登记", "rejected": "退回", "quarantined": "隔离", "notice": "通知",
+    "held": "待判", "duplicate": "重复",
+}  # fmt: skip
+RESULTS = {"confirmed": "属实", "contradicted": "不属实", "unverifiable": "无法核实", "waiting": "待自查"}
 
 
 class DemoError(CallbackError):
@@ -184,30 +193,28 @@ def show(found: dict[str, Any], built: Any, home: Path, console: Console) -> int
     table.add_column("阶段 stage", no_wrap=True)
     for campaign in campaigns:
         table.add_column(campaign["campaign"], justify="right")
-    lines = (
+    lines: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
         ("年末客户 base", lambda c: f"{c['base']:,}"),
         ("= 应访 eligible", lambda c: f"{c['eligible']:,}"),
         ("+ 剔除 excluded", lambda c: f"{sum(c['excluded'].values()):,}"),
         ("+ 豁免 waived", lambda c: f"{c['waived']:,} {_mark(_holds(c, 'base'))}"),
         ("全年应回访 goal", lambda c: f"{c['goal']:,}"),
-        ("抽中 drawn（备选）", lambda c: f"{c['drawn']:,}（{c['reserve']:,}）"),
+        ("抽中 drawn", lambda c: f"{c['drawn']:,}"),
+        ("备选 reserve", lambda c: f"{c['reserve']:,}"),
         ("任务 assigned", lambda c: f"{c['assigned']:,}"),
         ("= 完成 completed", lambda c: f"{c['completed']:,}"),
-        ("+ 未结 open", lambda c: f"{c['open']:,}"),
-        ("+ 失败转备选 replaced", lambda c: f"{c['replaced']:,}"),
-        (
-            "+ 撤回、过期 withdrawn, expired",
-            lambda c: f"{c['withdrawn']:,}, {c['expired']:,} {_mark(_holds(c, 'assigned'))}",
-        ),
-        ("邮件：已送+失败+不明+途中", lambda c: _parts(c["mails"], "claimed") + _mark(_holds(c, "mails"))),
-        (
-            "回收 messages = 收+部分+退+隔离+通知+待查+重复",
-            lambda c: _parts(c["messages"], "seen") + _mark(_holds(c, "messages")),
-        ),
-        ("疑似违规 findings → 案件 cases", lambda c: f"{c['findings']} → {c['cases']}"),
-        ("自查合并 merged", lambda c: "\n".join(f"{k} {n}" for k, n in c["case_results"].items()) or "—"),
+        ("+ 未完成 open", lambda c: f"{c['open']:,}"),
+        ("+ 未成 replaced", lambda c: f"{c['replaced']:,}"),
+        ("+ 撤回 withdrawn", lambda c: f"{c['withdrawn']:,}"),
+        ("+ 过期 expired", lambda c: f"{c['expired']:,} {_mark(_holds(c, 'assigned'))}"),
+        ("其中逾期 overdue", lambda c: f"{c['overdue']:,}"),
+        *_breakdown("mails", MAILS),
+        *_breakdown("messages", MESSAGES),
+        ("疑似违规 findings", lambda c: str(c["findings"])),
+        ("案件 cases", lambda c: str(c["cases"])),
+        *((f"  {word} {key}", lambda c, key=key: str(c["case_results"].get(key, 0))) for key, word in RESULTS.items()),
         ("意见建议 opinions", lambda c: str(c["opinions"])),
-    )
+    ]
     for name, figure in lines:
         table.add_row(name, *(figure(campaign) for campaign in campaigns))
     console.print(table)
@@ -229,12 +236,13 @@ def show(found: dict[str, Any], built: Any, home: Path, console: Console) -> int
     )
     console.print("值得打开 worth opening")
     for what, path in (
-        ("总部报告 HQ report", *sorted((home / "reports").glob("*daily_risk*.html"))[-1:]),
+        *(("总部报告 HQ report", path) for path in sorted((home / "reports").glob("*.html"))),
         ("营业部邮箱 a branch's mails", folder_of(home / "maildir", director) / "new"),
         ("同样的邮件 the same as .eml", home / "outbox"),
         ("回访登记表（已解密的副本） a callback sheet, decrypted copy", sheet),
         ("各营业部口令 each branch's key", home / "keys" / "branches"),
         ("看板 dashboard", "huifang serve → http://127.0.0.1:4200"),
+        ("各期次现状 where each campaign stood then", f"huifang status --as-of {MONTH[-1][1]}"),
         ("命令与输出 commands and their output", home / "log" / "demo.log"),
     ):
         console.print(f"  {what}\n    {path}", soft_wrap=True, highlight=False)
@@ -260,6 +268,16 @@ def _sheet(folder: Path, key: Path, to: Path) -> Path:
                 locked.decrypt(clear)
             return to
     raise DemoError(f"{folder}: the branch has no mail with a sheet")
+
+
+def _breakdown(counts: str, words: dict[str, str]) -> Iterator[tuple[str, Callable[[dict[str, Any]], str]]]:
+    """The whole of some counts and its parts, a line each, the last with the mark."""
+    whole, *parts = words
+    yield f"{words[whole]} {whole}", lambda c: f"{c[counts][whole]:,}"
+    for part in parts:
+        sign = "=" if part == parts[0] else "+"
+        end = (lambda c: " " + _mark(_holds(c, counts))) if part == parts[-1] else (lambda c: "")
+        yield f"{sign} {words[part]} {part}", lambda c, part=part, end=end: f"{c[counts][part]:,}{end(c)}"
 
 
 def _holds(campaign: dict[str, Any], start: str) -> bool:

@@ -15,6 +15,7 @@ from tasks import board, lake, lock, mail, outbox, records, vault
 from tasks.settings import Settings, read_calendar
 from tasks.store import Store, open_store, record
 
+SHOWN_TASKS = 20
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
@@ -154,7 +155,7 @@ def ask_self_checks(
         )
         with store.begin() as session:
             sequence = outbox.next_sequence(session, "self_check", issued.id, str(branch_no), to.role)
-        name = f"{sheets.SHEETS['self_check'].name.text(settings.language)}_{issued.period}_{branch_no}_{sequence}.xlsx"
+        name = f"{sheets.SHEETS['self_check'].name.text(settings.language)}_{title}_{issued.period}_{branch_no}_{sequence}.xlsx"
         words = mail.render(
             "self_check",
             settings.language,
@@ -226,6 +227,7 @@ def remind(
         dtype="object",
         index=cases.index,
     )
+    key = vault.row_keys(settings)[0]
     owed = [
         ("call", str(b), d, rows)
         for (b, d), rows in calls[calls["state"] == "open"].groupby(["branch_no", "due_on"], sort=True)
@@ -251,6 +253,7 @@ def remind(
             log.warning("%s: branch %s has no usable %s to remind", issued.id, branch_no, stage.to)
             continue
         mine = calls[(calls["branch_no"] == branch_no) & (calls["due_on"] == due_on)]
+        codes = [sheets.row_code("assignment", int(i), key) for i in mine.loc[mine["state"] == "open", "assignment_id"]]
         verdict = verdicts.get(branch_no)
         words = mail.render(
             "reminder",
@@ -269,6 +272,9 @@ def remind(
             if verdict
             else "silent",
             open=int((mine["state"] == "open").sum()),
+            failed=int((~mine["state"].isin(["open", "completed"])).sum()),
+            tasks=codes[:SHOWN_TASKS],
+            tasks_left_off=max(0, len(codes) - SHOWN_TASKS),
             rows_rejected=sent_back.get(branch_no, 0),
             cases_overdue=len(rows) if kind == "case" else 0,
             due_on=due_on,

@@ -19,8 +19,6 @@ from tasks.store import Store, open_store, record
 SHOWN_PROBLEMS = 40
 """Rows a receipt lists; the rest is counted."""
 
-fetch = task(name="fetch message", retries=2, retry_delay_seconds=[2, 10])(mailbox.spool)
-
 
 class EmptyRoster(CallbackError):
     """Nobody is registered on the day, so nobody could be believed."""
@@ -65,6 +63,7 @@ def collect_returns(as_of: date | None = None, now: datetime | None = None) -> d
     return dict(totals)
 
 
+@task(name="fetch messages", retries=2, retry_delay_seconds=[2, 10])
 def fetch_all(settings: Settings, store: Store, *, now: datetime) -> tuple[int, int, int]:
     """Spool and book everything in the mailbox: new sightings, those whose bytes were known, and letters not to be had."""
     box = mailbox.open_mailbox(settings)
@@ -72,7 +71,7 @@ def fetch_all(settings: Settings, store: Store, *, now: datetime) -> tuple[int, 
     try:
         for letter in box.letters():
             try:
-                spooled = fetch(box, letter, settings.spool)
+                spooled = mailbox.spool(box, letter, settings.spool)
             except mailbox.MailboxError as error:  # one letter that cannot be had must not hold up the others
                 get_run_logger().warning("%s; the others are collected", error)
                 unreadable += 1
@@ -348,12 +347,14 @@ def build_receipts(
             settings, records.snapshot_of(session, "branches", as_of).path, "branch_no", "branch_name"
         )
         refused = records.refused_addresses(session)
+    key = vault.row_keys(settings)[0]
     titles = {c.key: c.label.text(settings.language) for sheet in sheets.SHEETS.values() for c in sheet.columns}
     for judged in owed.itertuples():
         with store.begin() as session:
             campaign = session.get_one(Campaign, judged.campaign_id)
             year = session.get_one(ProgrammeYear, campaign.programme_year_id)
             problems = records.problems_of(session, int(judged.message_id))
+            files, open_again = records.brought_by(session, int(judged.message_id))
             message = session.get_one(Message, int(judged.message_id))
             due_on = records.due_of(session, campaign.id, str(judged.branch_no))
             kind = records.returned_kind(session, int(judged.message_id))
@@ -376,6 +377,9 @@ def build_receipts(
                 "sheet": returns.place_words(str(row.sheet), int(row.row), settings.language),
                 "row": int(row.row),
                 "column": titles.get(row.column_name, row.column_name),
+                "task": ""
+                if pd.isna(row.assignment_id)
+                else sheets.row_code("assignment", int(row.assignment_id), key),
                 "code": row.code,
                 "advice": returns.problem_message(row.code, settings.language),
             }
@@ -395,6 +399,8 @@ def build_receipts(
             problems=listed,
             problems_left_off=max(0, len(problems) - SHOWN_PROBLEMS),
             is_late=bool(judged.is_late),
+            files=files,
+            open_again=open_again,
             due_on=due_on,
             return_address=settings.mail_from,
             sender_name=settings.mail_name,

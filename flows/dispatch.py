@@ -150,7 +150,7 @@ def build_lists(
             with store.begin() as session:
                 sequence = outbox.next_sequence(session, "assignment", issued.id, to.branch_no, to.role)
                 supplement = records.lists_sent(session, issued.id, to.branch_no)
-            name = f"{sheet_name}_{issued.period}_{to.branch_no}{f'_{supplement}' if supplement else ''}.xlsx"
+            name = f"{sheet_name}_{title}_{issued.period}_{to.branch_no}{f'_{supplement}' if supplement else ''}.xlsx"
             words = mail.render(
                 "assignment", settings.language, branch_name=branches.get(to.branch_no, to.branch_no), title=title,
                 period=issued.period, rows=len(calls), due_on=max(calls["due_on"]), supplement=supplement,

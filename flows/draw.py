@@ -339,7 +339,7 @@ def draw_once(
     sample = found[found["kind"] == "sample"].sort_values(["branch_no", "group_key", "stratum", "rank"])
     due_on = calendar.add(max(as_of, campaign.as_of), rules.due_workdays)
     with store.begin() as session:
-        joined = assignment.joined_calls(sample, records.open_calls_of_others(session, campaign.id))
+        joined = assignment.joined_calls(sample, records.open_calls_of_others(session, campaign, as_of))
         new = assignment.assign(sample[~sample["customer_id"].isin(joined["customer_id"])], due_on=due_on)
         draw = Draw(
             campaign_id=campaign.id,
@@ -406,7 +406,7 @@ def activate_reserve(
         if not chosen:
             return 0
         taking = drawn[drawn["customer_id"].isin(chosen)]
-        joined = assignment.joined_calls(taking, records.open_calls_of_others(session, campaign.id))
+        joined = assignment.joined_calls(taking, records.open_calls_of_others(session, campaign, as_of))
         new = assignment.assign(
             taking[~taking["customer_id"].isin(joined["customer_id"])], due_on=calendar.add(as_of, rules.due_workdays)
         )

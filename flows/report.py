@@ -165,6 +165,7 @@ def build_feedback(
     log, rules = get_run_logger(), Programme.model_validate_json(year.plan)
     with store.begin() as session:
         mails = records.mails_of(session, issued.id)
+        judged = records.verdicts_of(session)
         valid = roster.valid_on(lake.read_roster(settings, records.snapshot_of(session, "roster", as_of).path), as_of)
         cases = records.cases_shown(session, issued.id)
         refused = records.refused_addresses(session)
@@ -189,6 +190,8 @@ def build_feedback(
         "median_completion": median,
         "year_completion": figures.ratio(standing.completed_year, standing.goal),
         "states": {str(k): int(v) for k, v in standing.branches["state"].value_counts().items()},
+        "silent": int((standing.branches["state"] == "silent").sum()),
+        "quarantined": int((judged["verdict"] == "quarantined").sum()),
         "attention": attention[:SHOWN],
         "attention_left_off": max(0, len(attention) - SHOWN),
     }

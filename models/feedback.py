@@ -156,9 +156,10 @@ class Standing:
 
 @dataclass(frozen=True)
 class Outlook:
-    """Whether the year's goal will be met, by the plainest projection: every later period goes as this one.
+    """Whether the year's goal will be met: this period's calls prorated over the calendar days left after it.
 
-    low counts what is completed, high also what is still open as if all of it completed.
+    low counts what is completed, high also the open calls that are not overdue, as if all of them completed. Both end
+    at the goal, because later draws shrink as it comes near; only what is completed already can exceed it.
     """
 
     verdict: Literal["no_goal", "reached", "on_track", "undecided", "behind"]
@@ -172,15 +173,15 @@ class Outlook:
 
 
 def outlook(standing: Standing) -> Outlook:
-    """The year's outlook from one campaign; never more than the eligible customers can be completed."""
+    """The year's outlook from one campaign; never more than the goal or the eligible customers, unless it is done."""
     this = period(standing.period.partition("#")[0])
     length, left = (this.last - this.first).days + 1, (date(this.last.year, 12, 31) - this.last).days
 
     def at_years_end(more: int) -> int:
         reached = standing.completed_year + more + (standing.completed + more) * left // length
-        return min(reached, max(standing.eligible, standing.completed_year))
+        return max(min(reached, standing.goal, standing.eligible), standing.completed_year)
 
-    low, high = at_years_end(0), at_years_end(standing.open)
+    low, high = at_years_end(0), at_years_end(max(0, standing.open - standing.overdue))
     verdict: Literal["no_goal", "reached", "on_track", "undecided", "behind"]
     if standing.goal == 0:
         verdict = "no_goal"
@@ -200,11 +201,14 @@ class Wait:
 
     kind: str
     count: int
-    who: Literal["headquarters", "branch", "operations_director", "customer_service_manager", "compliance"]
+    who: Literal["headquarters", "branch", "operations_director", "compliance"]
 
 
 def waits(standing: Standing) -> list[Wait]:
-    """What waits for whom, headquarters first; kinds with nothing waiting are left out."""
+    """What waits for whom, headquarters first; kinds with nothing waiting are left out.
+
+    Opinions are registered and sent to nobody, so they are a figure and wait for no one.
+    """
     states = standing.branches["state"].value_counts()
     waiting = standing.case_results.get("waiting", 0)
     found = [
@@ -218,7 +222,6 @@ def waits(standing: Standing) -> list[Wait]:
         Wait("overdue", standing.overdue, "branch"),
         Wait("rows_rejected", int(standing.branches["rows_rejected"].sum()), "branch"),
         Wait("self_checks", waiting, "operations_director"),
-        Wait("opinions", standing.opinions, "customer_service_manager"),
         Wait("final_opinions", sum(standing.case_results.values()) - waiting, "compliance"),
     ]
     return [wait for wait in found if wait.count]

@@ -126,6 +126,7 @@ class Opened:
 
 # ---- who is believed -------------------------------------------------------------------------------------
 
+
 @dataclass(frozen=True)
 class Sender:
     """Whose message this is; branch_no is None unless the verdict is ok."""

@@ -37,6 +37,7 @@ from models.outcomes import OUTCOMES, VIOLATIONS
 from tasks.settings import PROJECT
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -49,7 +50,16 @@ ARTIFACT_BYTES = 200_000
 STATES = ("not_sent", "silent", "partly", "done", "nothing_due")
 """States of a branch, those that need someone first."""
 
+SHOWN = (
+    "assigned", "completed", "completed_year", "goal", "open", "overdue", "attempted", "replaced", "withdrawn", "expired",
+    "late", "rows_rejected", "findings", "cases", "opinions", "drawn", "reserve", "base", "eligible",
+)  # fmt: skip
+"""Columns of the table of branches, in its order; the share of the goal follows the goal."""
+
 CHARTED_BRANCHES = 15
+CARD_INCHES = 0.9
+"""What a chart's card is higher than its drawing."""
+
 CHART_INCHES = 5.2
 HALF_WIDTH_INCHES = 0.58 * 10 / 72
 """What half a Chinese character takes at 10 points; wide letters of a Latin font take a little more than half."""
@@ -110,12 +120,11 @@ def report_page(standing: Standing, *, related: Sequence[Standing] = (), written
         outcome_chart(standing, words),
         *([violation_chart(standing, words)] if standing.violations else []),
     ]
-    late = standing.branches[standing.branches["overdue"] > 0].sort_values(
-        ["overdue", "branch_no"], ascending=[False, True]
-    )
-    clusters = standing.branches[standing.branches["findings"] > 0].sort_values(
-        ["findings", "branch_no"], ascending=[False, True]
-    )
+    branches = _numbered(standing.branches)
+    place = {no: at for at, no in enumerate(branches["branch_no"])}
+    late = _most(branches[branches["overdue"] > 0], "overdue")
+    clusters = _most(branches[branches["findings"] > 0], "findings")
+    empty = [name for name in SHOWN if not branches[name].any()]
     return words.environment.get_template("report.html.j2").render(
         language=language,
         s=standing,
@@ -128,10 +137,12 @@ def report_page(standing: Standing, *, related: Sequence[Standing] = (), written
         named=NAMED_BRANCHES,
         states={state: int((standing.branches["state"] == state).sum()) for state in STATES},
         waits=waits(standing),
-        charts=[(chart, chart.inline()) for chart in charts],
-        branches=[_plain(row) for row in standing.branches.to_dict("records")],
+        charts=[[(chart, chart.inline()) for chart in column] for column in _columns(charts)],
+        branches=[_plain(row) for row in branches.to_dict("records")],
+        shown=[name for name in SHOWN if name not in empty],
+        empty=empty,
         outcomes=words.named(standing.outcomes, "outcomes"),
-        violations=words.named(standing.violations, "violations"),
+        violations=words.named(_worst_first(standing.violations), "violations"),
         results=words.named(standing.case_results, "results"),
         excluded=words.named(standing.excluded, "reasons"),
         shortfalls=words.named(standing.shortfalls, "shortfalls"),
@@ -140,10 +151,38 @@ def report_page(standing: Standing, *, related: Sequence[Standing] = (), written
         messages=words.named(standing.messages, "messages"),
         related=list(related),
         totals=[b for b in found if not b.where],
-        by_branch=[b for b in found if b.where],
+        by_branch=sorted((b for b in found if b.where), key=lambda b: place[b.where]),
         broken=[b for b in found if not b.holds],
         equation=words.equation,
     )
+
+
+def _numbered(branches: pd.DataFrame) -> pd.DataFrame:
+    """By branch number: as numbers when all of them are digits, else as texts."""
+    numbers = branches["branch_no"]
+    if numbers.str.fullmatch(r"[0-9]+").all():
+        order = sorted(range(len(numbers)), key=lambda at: (int(numbers.iloc[at]), numbers.iloc[at]))
+    else:
+        order = sorted(range(len(numbers)), key=lambda at: str(numbers.iloc[at]))
+    return branches.iloc[order]
+
+
+def _most(branches: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """The largest counts first, equal ones in the order they had."""
+    return branches.sort_values(list(columns), ascending=False, kind="stable")
+
+
+def _worst_first(violations: Mapping[str, int]) -> dict[str, int]:
+    """The most frequent kind first; 'other' last, however many."""
+    return dict(sorted(violations.items(), key=lambda item: (item[0] == "other", -item[1])))
+
+
+def _columns(charts: Sequence[Chart]) -> tuple[list[Chart], list[Chart]]:
+    """The charts in two columns, each chart under the shorter one, so that a short card leaves no hole beside a tall one."""
+    columns: tuple[list[Chart], list[Chart]] = ([], [])
+    for chart in charts:
+        min(columns, key=lambda column: sum(other.inches + CARD_INCHES for other in column)).append(chart)
+    return columns
 
 
 def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -164,7 +203,12 @@ class _Words:
             lstrip_blocks=True,
         )
         self.environment.install_gettext_translations(_catalogue(language), newstyle=True)  # type: ignore[attr-defined]
-        self.environment.filters |= {"number": number, "percent": percent, "period": str}
+        self.environment.filters |= {
+            "number": number,
+            "percent": percent,
+            "whole_percent": whole_percent,
+            "period": str,
+        }
         own = self.environment.get_template("report_words.j2").module
         shared = self.environment.get_template("words.j2").module
         self.codes: dict[str, dict[str, str]] = {
@@ -240,6 +284,11 @@ def percent(part: int, whole: int) -> str:
     return f"{tenths // 10}.{tenths % 10}%"
 
 
+def whole_percent(part: int, whole: int) -> str:
+    """As percent, but all of it is 100%."""
+    return "100%" if whole and part == whole else percent(part, whole)
+
+
 # ---- charts ------------------------------------------------------------------------------------------------
 
 
@@ -258,6 +307,7 @@ class Chart:
     rows: list[tuple[Any, ...]]
     texts: list[str] = field(default_factory=list)
     svg: str = ""
+    inches: float = 0.0
 
     def mark(self, text: str) -> str:
         self.texts.append(text)
@@ -266,6 +316,7 @@ class Chart:
     def finish(self, figure: Figure) -> Chart:
         import matplotlib as mpl
 
+        self.inches = float(figure.get_figheight())
         drawn = StringIO()
         with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": self.key}):
             figure.savefig(
@@ -332,9 +383,12 @@ def year_chart(standing: Standing, words: _Words) -> Chart:
     aside: dict[str, Any] = {"ha": "right"} if ahead.goal > reach / 2 else {"ha": "left"}
     axes.text(ahead.goal, 0.62, chart.mark(f"{words['chart.goal']} {number(ahead.goal)}"), color=LATE, **aside)
     axes.text(0, 0.62, chart.mark(f"{words['chart.completed_year']} {number(ahead.completed)}"), color=DONE, ha="left")
-    axes.text(
-        0, -0.85, chart.mark(words["chart.range"].format(low=number(ahead.low), high=number(ahead.high))), color=FAINT
-    )
+    if ahead.goal:
+        said = words["chart.reach" if ahead.low == ahead.high else "chart.range"].format(
+            low=number(ahead.low), high=number(ahead.high),
+            low_share=whole_percent(ahead.low, ahead.goal), high_share=whole_percent(ahead.high, ahead.goal),
+        )  # fmt: skip
+        axes.text(0, -0.85, chart.mark(said), color=FAINT)
     axes.axis("off")
     return chart.finish(figure)
 
@@ -342,32 +396,34 @@ def year_chart(standing: Standing, words: _Words) -> Chart:
 def branch_chart(standing: Standing, words: _Words) -> Chart:
     """The branches with most overdue, then most open calls, and what became of their calls."""
     busy = standing.branches[standing.branches["assigned"] > 0]
-    worst = busy.sort_values(["overdue", "open", "branch_no"], ascending=[False, False, True]).head(CHARTED_BRANCHES)
+    busy = _most(_numbered(busy), "overdue", "open")
+    worst = busy.head(CHARTED_BRANCHES)
     parts = [
-        ("completed", DONE, worst["completed"]),
-        ("open", OPEN, worst["open"] - worst["overdue"]),
-        ("overdue", LATE, worst["overdue"]),
-        ("other", OTHER, worst["replaced"] + worst["withdrawn"] + worst["expired"]),
+        ("completed", DONE, busy["completed"]),
+        ("open", OPEN, busy["open"] - busy["overdue"]),
+        ("overdue", LATE, busy["overdue"]),
+        ("other", OTHER, busy["replaced"] + busy["withdrawn"] + busy["expired"]),
     ]
+    title = words["chart.branches" if len(worst) == len(busy) else "chart.branches_most"]
     chart = Chart(
         "branches",
-        words["chart.branches"],
+        title.format(shown=len(worst)),
         words["chart.branches_summary"].format(shown=len(worst), branches=len(busy), overdue=number(standing.overdue)),
         (words["chart.branch"], *(words[f"chart.{name}"] for name, _, _ in parts)),
         [
             (f"{no} {name}", *(int(values.iloc[at]) for _, _, values in parts))
-            for at, (no, name) in enumerate(zip(worst["branch_no"], worst["branch_name"], strict=True))
+            for at, (no, name) in enumerate(zip(busy["branch_no"], busy["branch_name"], strict=True))
         ],
     )
-    figure, axes = _canvas(
-        0.85 + 0.30 * max(len(worst), 1), legend=0.5, names=[_short(str(row[0])) for row in chart.rows]
-    )
+    names = [_short(str(row[0])) for row in chart.rows[: len(worst)]]
+    figure, axes = _canvas(0.85 + 0.30 * max(len(worst), 1), legend=0.5, names=names)
     places = range(len(worst))
     before = worst["assigned"] * 0
-    for name, colour, values in parts:
+    for name, colour, counts in parts:
+        values = counts.head(len(worst))
         axes.barh(places, values, left=before, height=0.62, color=colour, label=chart.mark(words[f"chart.{name}"]))
         before = before + values
-    axes.set_yticks(list(places), [chart.mark(_short(str(row[0]))) for row in chart.rows])
+    axes.set_yticks(list(places), [chart.mark(name) for name in names])
     axes.invert_yaxis()
     _quiet(axes)
     figure.legend(
@@ -395,7 +451,7 @@ def violation_chart(standing: Standing, words: _Words) -> Chart:
         "violations",
         words["chart.violations"],
         words["chart.findings"],
-        [(words.codes["violations"].get(code, code), n) for code, n in standing.violations.items()],
+        [(words.codes["violations"].get(code, code), n) for code, n in _worst_first(standing.violations).items()],
         words,
         LATE,
     )
@@ -524,7 +580,7 @@ def publish_standing(standing: Standing, language: str = "zh_CN") -> None:
     )
     order = {state: place for place, state in enumerate(STATES)}
     rows = sorted(
-        standing.branches.to_dict("records"), key=lambda row: (order[row["state"]], -row["overdue"], row["branch_no"])
+        _numbered(standing.branches).to_dict("records"), key=lambda row: (order[row["state"]], -row["overdue"])
     )
     columns = (
         "branch_no",

@@ -40,7 +40,8 @@ def branch_passwords(settings: Settings) -> dict[str, str]:
 
 
 def row_keys(settings: Settings) -> list[RowKey]:
-    """The keys of row codes, newest first; the first one is made on first use."""
+    """The keys of row codes, newest first; the first one is made on first use, and the vault's with it."""
+    _vault_key(settings)
     _secret(settings.keyring / "row-code-1.key", secrets.token_hex(32))
     found = []
     for path in settings.keyring.glob("row-code-*.key"):

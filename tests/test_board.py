@@ -48,7 +48,7 @@ def test_the_quota_artifact_carries_verdict_figures_and_a_picture(language):
     text = board.standing_markdown(troubled(), language)
     assert "1,093" in text
     assert "211 / 1,093 (19.3%)" in text
-    assert ("取决于在办任务" if language == "zh_CN" else "Depends on the open calls") in text
+    assert ("按已完成的进度不能完成" if language == "zh_CN" else "No, not at the pace of what is completed") in text
     picture = base64.b64decode(text.split("data:image/svg+xml;base64,")[1].split(")")[0]).decode()
     assert picture.startswith("<svg")
     assert "1,093" in picture

@@ -302,7 +302,9 @@ def test_a_table_cannot_be_taken_in_before_those_it_refers_to(settings: Settings
     profile = profile_of("branches", "customers")
     with (
         open_delivery(settings, profile, inbox) as delivery,
-        pytest.raises(LakeError, match="customers refers to branches, which must be taken in first"),
+        pytest.raises(
+            LakeError, match="customers refers to branches: the profile canonical must list those tables too"
+        ),
     ):
         take_in(settings, profile, "customers", delivery["customers"], as_of=YEAR_END, known={})
 

@@ -186,7 +186,8 @@ def test_charts_are_named_and_have_their_numbers_in_a_table():
         drawn = set(re.findall(r"<text[^>]*>([^<]*)</text>", drawing))
         assert drawn
         assert re.search(r"<tbody>.*<th scope=\"row\">", drawing, flags=re.DOTALL)
-    bars = set(re.findall(r"<text[^>]*>([\d,]+)</text>", drawings[2]))
+    outcomes = next(drawing for drawing in drawings if "outcomes-title" in drawing)
+    bars = set(re.findall(r"<text[^>]*>([\d,]+)</text>", outcomes))
     assert {str(n) for n in troubled().outcomes.values()} == bars
     assert "@0" not in text
 
@@ -227,7 +228,7 @@ def test_the_answers_stand_in_the_head():
         "本年已完成 211 户",
         "2 家营业部逾期 33 户",
         "未返回 1 家，名单未送达 1 家",
-        "疑似违规 7 笔",
+        "疑似违规 7 件",
     ):
         assert said in head
     for wait in waits(troubled()):
@@ -290,19 +291,71 @@ def test_a_campaign_without_calls_still_gives_a_page():
     assert "没有待办" in shown
 
 
-def test_the_outlook_takes_later_periods_to_go_as_this_one():
+def test_the_outlook_prorates_this_period_and_ends_at_the_goal():
     standing = replace(
-        troubled(), period="2026-06", completed=60, open=40, completed_year=500, goal=1000, eligible=9999
+        troubled(), period="2026-06", completed=60, open=50, overdue=10, completed_year=500, goal=1000, eligible=9999
     )
-    found = outlook(standing)  # 184 days after a period of 30
-    assert (found.low, found.high) == (500 + 60 * 184 // 30, 540 + 100 * 184 // 30)
+    found = outlook(standing)  # 184 days after a period of 30; of the open calls only those not overdue count
+    assert (found.low, found.high) == (500 + 60 * 184 // 30, 1000)
     assert (found.verdict, found.remaining) == ("undecided", 500)
-    assert outlook(replace(standing, goal=868)).verdict == "on_track"
-    assert outlook(replace(standing, goal=1154)).verdict == "behind"
-    assert outlook(replace(standing, goal=500)).verdict == "reached"
+    on_track = outlook(replace(standing, goal=868))
+    assert (on_track.verdict, on_track.low, on_track.high) == ("on_track", 868, 868)
+    behind = outlook(replace(standing, goal=1154))
+    assert (behind.verdict, behind.high) == ("behind", 540 + 100 * 184 // 30)
+    reached = outlook(replace(standing, goal=490))
+    assert (reached.verdict, reached.low, reached.high) == ("reached", 500, 500)
     assert outlook(replace(standing, eligible=600)).high == 600
     assert outlook(replace(standing, period="2026Q4", goal=501)).low == 500
     assert outlook(replace(standing, period="2026-12#2", goal=501)).days_left == 0
+
+
+def test_overdue_calls_do_not_make_the_goal():
+    standing = replace(
+        troubled(), period="2026-03", completed=1, open=900, overdue=900, completed_year=1, goal=1599, eligible=1599
+    )
+    found = outlook(standing)
+    assert (found.verdict, found.low) == ("behind", found.high)
+    assert "按已完成的进度不能完成" in visible(page(standing))
+    assert outlook(replace(standing, overdue=0)).verdict == "undecided"
+    assert "推算年末可达 1,599 户（100%）" in visible(page(replace(standing, completed=700, completed_year=700)))
+
+
+def test_violations_stand_by_their_count_and_other_last():
+    kinds = {"other": 9, "password_known": 1, "promising_return": 4}
+    for text in page(replace(troubled(), violations=kinds)).split("</header>"):
+        places = [text.index(name) for name in ("承诺收益", "获知密码", ">其他<")]
+        assert places == sorted(places)
+
+
+def test_branches_stand_in_the_order_of_their_numbers():
+    def order(*numbers):
+        text = page(replace(troubled(), branches=troubled().branches.assign(branch_no=numbers)))
+        return re.findall(r'<tr data-state="\w+"><th scope="row"><span class="no">(\w+)</span>', text)
+
+    assert order("10", "9", "100", "1") == ["1", "9", "10", "100"]
+    assert order("A10", "A9", "100", "1") == ["1", "100", "A10", "A9"]
+
+
+def test_a_column_that_is_zero_at_every_branch_is_named_and_not_shown():
+    standing = troubled()
+    assert "各家均为 0 的列未列出" not in page(standing)
+    text = page(replace(standing, branches=standing.branches.assign(withdrawn=0, goal=0)))
+    assert "各家均为 0 的列未列出：年度目标、已撤回。" in visible(text)
+    head = re.search(r'<table id="branches">.*?</thead>', text, flags=re.DOTALL)[0]
+    assert "已撤回" not in head
+    assert "本年完成率" not in head
+    assert "本年完成" in head
+
+
+def test_a_chart_of_some_branches_says_so_and_its_table_has_them_all():
+    standing = troubled()
+    one = standing.branches.iloc[[1]]
+    many = pd.concat([one.assign(branch_no=str(no)) for no in range(1, 41)], ignore_index=True)
+    figures = re.findall(r"<figure>(.*?)</figure>", page(replace(standing, branches=many)), flags=re.DOTALL)
+    chart = next(figure for figure in figures if "branches-title" in figure)
+    assert "前 15 家，其余见下表" in chart
+    assert chart.count('<th scope="row">') == 40
+    assert "其余见下表" not in page(standing).split('id="by-branch"')[0].split("</header>")[1]
 
 
 def test_what_waits_adds_up_and_names_who():
@@ -311,7 +364,7 @@ def test_what_waits_adds_up_and_names_who():
         "not_sent": (1, "headquarters"), "mails_unknown": (3, "headquarters"), "mails_failed": (1, "headquarters"),
         "quarantined": (2, "headquarters"), "held": (1, "headquarters"), "silent": (1, "branch"), "overdue": (33, "branch"),
         "rows_rejected": (6, "branch"), "self_checks": (3, "operations_director"),
-        "opinions": (4, "customer_service_manager"), "final_opinions": (3, "compliance"),
+        "final_opinions": (3, "compliance"),
     }  # fmt: skip
 
 

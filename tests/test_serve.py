@@ -78,6 +78,8 @@ def served(home):
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # A test run in the background of a script ignores SIGINT, and would hand that down.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
     try:
         yield process, api_url, said

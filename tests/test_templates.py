@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -111,11 +112,15 @@ REMINDER = COMMON | {
     "assigned": 96,
     "completed": 81,
     "open": 9,
+    "failed": 6,
+    "tasks": ["C00007-3M8QX-K2T9P", "C00012-9PZ4R-W6N3H"],
+    "tasks_left_off": 7,
     "rows_rejected": 4,
     "cases_overdue": 2,
     "is_overdue": False,
 }
 PROBLEM = {
+    "task": "C00007-3M8QX-K2T9P",
     "sheet": "回访登记表",
     "row": 17,
     "column": "回访日期",
@@ -128,7 +133,12 @@ RECEIPT = COMMON | {
     "reference": "9f2c41ab",
     "accepted": 81,
     "rejected": 4,
-    "problems": [PROBLEM, PROBLEM | {"row": 21, "column": "联系电话", "code": "R12", "advice": "与名单不符，请勿改动"}],
+    "files": 0,
+    "open_again": 3,
+    "problems": [
+        PROBLEM,
+        PROBLEM | {"task": "", "row": 21, "column": "联系电话", "code": "R12", "advice": "与名单不符，请勿改动"},
+    ],
     "problems_left_off": 0,
     "is_late": False,
 }
@@ -145,13 +155,18 @@ MAILS: dict[str, tuple[str, dict[str, Any]]] = {
         "self_check",
         LIST | {"cases": 2, "workdays": 3, "attachment_name": "自查情况说明表_0001_2026-03.xlsx"},
     ),
-    "reminder_silent": ("reminder", REMINDER | {"state": "silent", "completed": 0, "open": 96}),
+    "reminder_silent": ("reminder", REMINDER | {"state": "silent", "completed": 0, "open": 90}),
     "reminder_partly": ("reminder", REMINDER | {"state": "partly", "is_overdue": True, "number": 2}),
-    "reminder_rejected": ("reminder", REMINDER | {"state": "rejected"}),
+    "reminder_rejected": ("reminder", REMINDER | {"state": "rejected", "tasks": [], "tasks_left_off": 0}),
     "reminder_self_check": ("reminder", REMINDER | {"state": "self_check", "is_overdue": True}),
     "receipt_partly": ("receipt", RECEIPT | {"is_late": True, "problems_left_off": 12}),
     "receipt_clean": ("receipt", RECEIPT | {"rejected": 0, "problems": []}),
-    "receipt_rejected": ("receipt", RECEIPT | {"accepted": 0, "sheet": "self_check"}),
+    "receipt_rejected": ("receipt", RECEIPT | {"accepted": 0, "open_again": 0, "sheet": "self_check"}),
+    "receipt_nothing": ("receipt", RECEIPT | {"accepted": 0, "rejected": 0, "open_again": 0, "problems": []}),
+    "receipt_evidence": (
+        "receipt",
+        RECEIPT | {"accepted": 0, "rejected": 0, "open_again": 0, "files": 5, "problems": []},
+    ),
     "feedback_branch": (
         "feedback_branch",
         {
@@ -185,6 +200,8 @@ MAILS: dict[str, tuple[str, dict[str, Any]]] = {
             "states": {"done": 0, "partly": 1, "silent": 1, "not_sent": 0, "nothing_due": 0},
             "attention": [SILENT, BRANCH],
             "attention_left_off": 3,
+            "silent": 1,
+            "quarantined": 6,
             "sender_name": "客服中心回访组",
         },
     ),
@@ -256,6 +273,9 @@ def test_a_missing_fact_stops_the_mail_and_is_named(mail: str) -> None:
         "rows_rejected",
         "problems_left_off",
         "cases_overdue",
+        "failed",
+        "tasks",
+        "tasks_left_off",
     }
 
 
@@ -321,6 +341,84 @@ def test_what_a_branch_wrote_is_shown_and_never_live() -> None:
     rendered = render(name, "zh_CN", **(facts | {"problems": [problem]}))
     assert "<script" not in rendered.html
     assert "<b>" not in rendered.html
+
+
+def test_a_return_without_a_single_row_is_never_called_recorded() -> None:
+    nothing, evidence = shown("receipt_nothing"), shown("receipt_evidence")
+    assert nothing.subject.startswith("【回执·未登记】")
+    assert evidence.subject.startswith("【回执·佐证】")
+    for part in (nothing.html, nothing.text):
+        assert "未找到可读取的登记表或没有填写任何一行，请附上填好的登记表后重新回复。" in part
+    for part in (evidence.html, evidence.text):
+        assert "已收到佐证 5 份" in part
+        assert "未找到" not in part
+    for rendered in (nothing, evidence):
+        assert "全部登记" not in rendered.html + rendered.text + rendered.subject
+    assert "全部登记，谢谢" in shown("receipt_clean").text
+
+
+def test_a_receipt_names_the_task_of_each_problem_and_never_our_code() -> None:
+    for language in LANGUAGES:
+        rendered = shown("receipt_partly", language)
+        assert "1. C00007-3M8QX-K2T9P" in rendered.text
+        assert "2. 回访登记表" in rendered.text
+        for part in (rendered.html, rendered.text):
+            assert "R07" not in part
+            assert "R12" not in part
+    assert "其中 3 行尚须再次回访（预约、部分完成或尝试次数不足）。" in shown("receipt_clean").text
+    assert "尚须再次回访" not in shown("receipt_rejected").text
+
+
+def test_headquarters_is_told_first_what_waits_and_all_clear_only_when_nothing_does() -> None:
+    name, facts = MAILS["feedback_hq"]
+    told = shown("feedback_hq").text.split("需要关注\n")[1].split("\n\n")[0].splitlines()
+    assert told[:7] == [
+        "- 93 项回访任务已逾期。",
+        "- 1 家营业部未返回。",
+        "- 1 件案件待自查。",
+        "- 8 行登记被退回。",
+        "- 1 封邮件发送失败。",
+        "- 2 封邮件发送结果不明，需人工判定。",
+        "- 6 封邮件被隔离，需人工判断。",
+    ]
+    done = BRANCH | {"open": 0, "overdue": 0, "completed": 90, "rows_rejected": 0, "state": "done"}
+    idle = dict.fromkeys(("base", "assigned", "completed", "open", "replaced", "findings", "opinions"), 0)
+    calm = replace(
+        STANDING,
+        **idle | {key: done[key] for key in idle},
+        eligible=9659,
+        excluded={"dormant": 2686},
+        withdrawn=1,
+        expired=1,
+        overdue=0,
+        mails=dict.fromkeys(STANDING.mails, 0),
+        messages=dict.fromkeys(STANDING.messages, 0),
+        case_results={"confirmed": 2},
+        contradictions={},
+        shortfalls={},
+        branches=BRANCHES.validate(pd.DataFrame([done])),
+    )
+    clear = facts | {"standing": calm, "silent": 0, "quarantined": 0}
+    assert "没有待处理的事项。" in render(name, "zh_CN", **clear).text
+    for fact in ("silent", "quarantined"):
+        assert "没有待处理的事项" not in render(name, "zh_CN", **(clear | {fact: 1})).text
+
+
+def test_a_reminder_lists_open_tasks_and_speaks_of_cases_only_when_they_are_due() -> None:
+    partly = shown("reminder_partly").text
+    assert "下列任务仍未完成：C00007-3M8QX-K2T9P、C00012-9PZ4R-W6N3H；其余 7 项见登记表。" in partly
+    assert "拒访、空号等已了结：6" in partly
+    assert "案件" not in partly
+    assert "下列任务" not in shown("reminder_rejected").text
+    assert "待返回自查的案件：2" in shown("reminder_self_check").text
+
+
+def test_a_branch_without_a_goal_is_told_none() -> None:
+    idle = shown("feedback_branch_idle")
+    for part in (idle.html, idle.text):
+        assert "全年应完成" not in part
+        assert "全年进度" not in part
+    assert "全年应完成：1,101" in shown("feedback_branch").text
 
 
 def test_the_page_survives_mail_programs_that_drop_style_sheets() -> None:

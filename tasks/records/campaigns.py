@@ -213,14 +213,24 @@ def add_draw(session: Session, draw: Draw, drawn: pd.DataFrame) -> None:
     insert_rows(session, DrawnCustomer, drawn, campaign_id=draw.campaign_id)
 
 
-def open_calls_of_others(session: Session, campaign_id: str) -> pd.DataFrame:
-    """customer_id, assignment_id, form of calls of other campaigns that nobody has answered or ended."""
+def open_calls_of_others(session: Session, campaign: Campaign, as_of: date) -> pd.DataFrame:
+    """customer_id, assignment_id, form of calls of other programmes that are under way: not answered, ended or overdue.
+
+    A call of the same programme, of last month or last year, is owed for itself; an overdue one has stopped moving.
+    """
+    own = select(ProgrammeYear.programme).where(ProgrammeYear.id == campaign.programme_year_id).scalar_subquery()
     answered = select(ReturnRow.assignment_id).where(ReturnRow.completes | ReturnRow.fails)
     ended = select(AssignmentEnd.assignment_id)
     return frame(
         session,
-        select(Assignment.customer_id, Assignment.id.label("assignment_id"), Assignment.form).where(
-            Assignment.campaign_id != campaign_id, Assignment.id.not_in(answered), Assignment.id.not_in(ended)
+        select(Assignment.customer_id, Assignment.id.label("assignment_id"), Assignment.form)
+        .join(Campaign, Campaign.id == Assignment.campaign_id)
+        .join(ProgrammeYear, ProgrammeYear.id == Campaign.programme_year_id)
+        .where(
+            ProgrammeYear.programme != own,
+            Assignment.due_on >= as_of,
+            Assignment.id.not_in(answered),
+            Assignment.id.not_in(ended),
         ),
     )
 

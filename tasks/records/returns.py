@@ -282,13 +282,26 @@ def returned_kind(session: Session, message_id: int) -> str:
 
 
 def problems_of(session: Session, message_id: int) -> pd.DataFrame:
-    """sheet, row, column_name, code of the rows of a message that were sent back."""
+    """sheet, row, column_name, code, assignment_id (null where no task was recognised) of the rows sent back."""
     return frame(
         session,
-        select(RowProblem.sheet, RowProblem.row, RowProblem.column_name, RowProblem.code)
+        select(RowProblem.sheet, RowProblem.row, RowProblem.column_name, RowProblem.code, RowProblem.assignment_id)
         .where(RowProblem.message_id == message_id)
         .order_by(RowProblem.id),
     )
+
+
+def brought_by(session: Session, message_id: int) -> tuple[int, int]:
+    """What else a message brought: evidence files that name their task, and accepted rows that need another call."""
+    files = session.scalar(
+        select(func.count()).select_from(Evidence).where(Evidence.message_id == message_id, Evidence.item_kind != "")
+    )
+    again = session.scalar(
+        select(func.count())
+        .select_from(ReturnRow)
+        .where(ReturnRow.message_id == message_id, ~ReturnRow.completes, ~ReturnRow.fails)
+    )
+    return files or 0, again or 0
 
 
 def add_evidence(session: Session, **values: Any) -> int:
