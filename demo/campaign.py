@@ -84,9 +84,8 @@ def run_demo(*, customers: int, branches: int, seed: int, console: Console) -> i
             "ERROR"  # read when Prefect is imported; every warning is in the dashboard
         )
         # Importing the flows takes seconds of one core, and so does the server's start on the other.
-        imports = Thread(
-            target=lambda: [import_module(f"flows.{step}") for step in {step for step, _, _ in MONTH} - {"branches"}]
-        )
+        needed = [*dict.fromkeys(f"flows.{step}" for step, _, _ in MONTH if step != "branches"), "matplotlib.figure"]
+        imports = Thread(target=lambda: [import_module(name) for name in needed])
         imports.start()
         built = build_extracts(home / "inbox", customers=customers, branches=branches, seed=seed, year_end=YEAR_END)
         bar.update(line, advance=1, description="prefect server")

@@ -20,6 +20,7 @@ from functools import cache
 from hashlib import sha256
 from io import BytesIO, StringIO
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from unicodedata import east_asian_width
 
@@ -535,7 +536,10 @@ def run_name(flow_name: str, *parameters: str) -> Callable[[], str]:
 
 @contextmanager
 def progress(name: str) -> Iterator[Advance]:
-    """A bar in the dashboard for as long as the block lasts, at most twenty steps; its key is progress- and the name."""
+    """A bar in the dashboard for as long as the block lasts; its key is progress- and the name.
+
+    It moves at most once in two seconds: each step is a call to the server, and nobody looks more often.
+    """
     artifact = None
     if _in_run():
         from prefect.artifacts import create_progress_artifact
@@ -543,17 +547,18 @@ def progress(name: str) -> Iterator[Advance]:
         artifact = _published(
             lambda: create_progress_artifact(progress=0.0, key=artifact_key(f"progress {name}"), description=name)
         )
-    shown = 0
+    shown, shown_at = 0, monotonic()
 
     def advance(share: float) -> None:
-        nonlocal shown
+        nonlocal shown, shown_at
         percents = int(min(max(share, 0.0), 1.0) * 100)
-        if artifact is None or (percents < 100 and percents < shown + 5) or percents <= shown:
+        is_soon = monotonic() - shown_at < 2
+        if artifact is None or (percents < 100 and is_soon) or percents <= shown:
             return
         from prefect.artifacts import update_progress_artifact
 
         _published(lambda: update_progress_artifact(artifact, progress=float(percents)))
-        shown = percents
+        shown, shown_at = percents, monotonic()
 
     yield advance
 
