@@ -114,7 +114,9 @@ def test_every_deployment_names_a_flow_that_can_be_imported_and_keeps_shanghai_t
         assert {schedule["timezone"] for schedule in entry["schedules"]} == {"Asia/Shanghai"}, name
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=lambda how: how.name)
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)], ids=lambda how: how.name
+)
 def test_serve_schedules_every_flow_runs_one_and_ends_without_orphans(tmp_path, how):
     home = tmp_path / "home"
     with served(home) as (process, api_url, said):
