@@ -16,6 +16,7 @@ import pytest
 from test_report import troubled
 
 from tasks import board
+from tasks.board import artifacts
 from tasks.server import ServerError, client_context, client_settings, is_alive, prefect_server
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -63,7 +64,7 @@ def test_the_quota_artifact_names_a_balance_that_does_not_hold():
 
 def test_rows_are_left_off_before_an_artifact_is_too_large():
     rows = [{"营业部": "甲" * 100, "n": n} for n in range(1000)]
-    kept = board._fitting(rows)
+    kept = artifacts._fitting(rows)
     assert kept == rows[: len(kept)]
     assert len(json.dumps(kept)) <= board.ARTIFACT_BYTES < len(json.dumps(rows[: len(kept) + 1])) + 10
 

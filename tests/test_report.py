@@ -10,6 +10,7 @@ import pytest
 from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po
 
+from models.canonical import REASONS
 from models.feedback import BRANCHES, Standing, outlook, waits
 from tasks.board import TEMPLATES, percent, report_page, write_report
 
@@ -245,9 +246,9 @@ def test_the_english_page_has_no_chinese_word_of_ours():
 
 
 def test_the_catalogue_has_each_text_of_the_report_and_no_other():
-    said = set()
-    for name in ("report.html.j2", "report_words.j2"):
-        found = extract_from_file("jinja2.ext:babel_extract", TEMPLATES / name, options={"silent": "false"})
+    said = set(REASONS.values())
+    for path in sorted(TEMPLATES.glob("report*.j2")):
+        found = extract_from_file("jinja2.ext:babel_extract", path, options={"silent": "false"})
         said |= {message for _, message, _, _ in found}
     with (TEMPLATES / "locale/en/LC_MESSAGES/report.po").open("rb") as source:
         catalogue = {entry.id: entry for entry in read_po(source, locale="en") if entry.id}

@@ -1,41 +1,31 @@
-"""What headquarters looks at: the HTML report and the artifacts of a run in the dashboard.
+"""The page headquarters reads about a campaign, and its charts.
 
-Knows how figures are drawn, laid out and published; counts nothing itself beyond what models.feedback gives, and
-shows nobody's personal data: a Standing holds none.
+Knows how figures are drawn and laid out; counts nothing itself beyond what models.feedback gives, and shows nobody's
+personal data: a Standing holds none.
 """
 
 from __future__ import annotations
 
 import base64
 import html
-import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from hashlib import sha256
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 from unicodedata import east_asian_width
 
-from babel.dates import format_date, format_datetime
-from babel.messages.mofile import write_mo
-from babel.messages.pofile import read_po
-from babel.support import NullTranslations, Translations
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from models import CallbackError
 from models.calendar import SHANGHAI
-from models.feedback import Balance, Outlook, Standing, outlook, waits
-from models.outcomes import OUTCOMES, VIOLATIONS
-from tasks.settings import PROJECT
+from models.feedback import Outlook, Standing, outlook, waits
+from models.outcomes import OUTCOMES
+from tasks.board.words import Words, number, whole_percent, words_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,10 +33,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LOG = logging.getLogger(__name__)
-TEMPLATES = PROJECT / "templates"
-
-ARTIFACT_BYTES = 200_000
-"""Larger ones are accepted and make the dashboard slow."""
 
 STATES = ("not_sent", "silent", "partly", "done", "nothing_due")
 """States of a branch, those that need someone first."""
@@ -81,13 +67,6 @@ INK = {
 """The colours charts are drawn in: each stands for a colour of the page, which knows light from dark, or is made plain."""
 TEXT, FAINT, RULE, DONE, OPEN, LATE, OTHER, RANGE = INK
 
-Advance = Callable[[float], None]
-"""Reports how much of a whole is done, from 0 to 1."""
-
-
-class NoRun(CallbackError):
-    """A run's clock was asked for where no flow runs."""
-
 
 # ---- the report --------------------------------------------------------------------------------------------
 
@@ -99,21 +78,30 @@ def write_report(
 
     The name carries campaign, business day, time and the hash of the page, so no page ever replaces another one.
     """
-    page = report_page(standing, related=related, written_at=written_at, language=language).encode("utf-8")
+    page = report_page(standing, related=related, written_at=written_at, language=language)
+    path = keep_page(page, f"{standing.campaign}_{standing.as_of}", written_at, directory)
+    LOG.info(
+        "%s: report of %d bytes, %d branches", standing.campaign, len(page.encode("utf-8")), len(standing.branches)
+    )
+    return path
+
+
+def keep_page(page: str, about: str, written_at: datetime, directory: Path) -> Path:
+    """The path of a page's file, whose name carries what it is about, the time and the hash of the page."""
+    content = page.encode("utf-8")
     stamp = written_at.astimezone(SHANGHAI).strftime("%Y%m%dT%H%M")
-    name = f"{standing.campaign}_{standing.as_of}_{stamp}_{sha256(page).hexdigest()[:8]}.html"
+    name = f"{about}_{stamp}_{sha256(content).hexdigest()[:8]}.html"
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / re.sub(r"[^A-Za-z0-9._-]", "-", name)
     unfinished = path.with_suffix(".part")
-    unfinished.write_bytes(page)
+    unfinished.write_bytes(content)
     os.replace(unfinished, path)
-    LOG.info("%s: report of %d bytes, %d branches", standing.campaign, len(page), len(standing.branches))
     return path
 
 
 def report_page(standing: Standing, *, related: Sequence[Standing] = (), written_at: datetime, language: str) -> str:
     """The page as text; see write_report."""
-    words = _words(language)
+    words = words_in(language)
     found = standing.balances()
     charts = [
         year_chart(standing, words),
@@ -121,7 +109,7 @@ def report_page(standing: Standing, *, related: Sequence[Standing] = (), written
         outcome_chart(standing, words),
         *([violation_chart(standing, words)] if standing.violations else []),
     ]
-    branches = _numbered(standing.branches)
+    branches = numbered(standing.branches)
     place = {no: at for at, no in enumerate(branches["branch_no"])}
     late = _most(branches[branches["overdue"] > 0], "overdue")
     clusters = _most(branches[branches["findings"] > 0], "findings")
@@ -158,7 +146,7 @@ def report_page(standing: Standing, *, related: Sequence[Standing] = (), written
     )
 
 
-def _numbered(branches: pd.DataFrame) -> pd.DataFrame:
+def numbered(branches: pd.DataFrame) -> pd.DataFrame:
     """By branch number: as numbers when all of them are digits, else as texts."""
     numbers = branches["branch_no"]
     if numbers.str.fullmatch(r"[0-9]+").all():
@@ -188,106 +176,6 @@ def _columns(charts: Sequence[Chart]) -> tuple[list[Chart], list[Chart]]:
 
 def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
     return {str(key): value for key, value in row.items()}
-
-
-class _Words:
-    """The words of one language: the templates' Chinese, or the catalogues' English for it."""
-
-    def __init__(self, language: str) -> None:
-        self.language = language
-        self.environment = Environment(
-            loader=FileSystemLoader(TEMPLATES),
-            autoescape=True,
-            undefined=StrictUndefined,
-            extensions=["jinja2.ext.i18n"],
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self.environment.install_gettext_translations(_catalogue(language), newstyle=True)  # type: ignore[attr-defined]
-        self.environment.filters |= {
-            "number": number,
-            "percent": percent,
-            "whole_percent": whole_percent,
-            "period": str,
-        }
-        own = self.environment.get_template("report_words.j2").module
-        shared = self.environment.get_template("words.j2").module
-        self.codes: dict[str, dict[str, str]] = {
-            name: {code: str(text) for code, text in getattr(source, name).items()}
-            for source, names in (
-                (own, ("mails", "messages", "equations", "columns", "chart", "board", "verdicts")),
-                (shared, ("states", "results", "reasons", "contradictions", "shortfalls")),
-            )
-            for name in names
-        }
-        for name, labels in (("outcomes", OUTCOMES), ("violations", VIOLATIONS)):
-            self.codes[name] = {
-                code: choice.label.zh if language == "zh_CN" else choice.label.en for code, choice in labels.items()
-            }
-        self.environment.globals["codes"] = self.codes
-
-    def __getitem__(self, key: str) -> str:
-        group, _, code = key.partition(".")
-        return self.codes[group][code]
-
-    def named(self, counts: Mapping[str, int], group: str) -> list[tuple[str, str, int]]:
-        """Code, name and count; a programme may name reasons of its own, which show as their code."""
-        return [(code, self.codes[group].get(code, code), n) for code, n in counts.items()]
-
-    def equation(self, balance: Balance) -> str:
-        left, colon, column = balance.name.partition(": ")
-        text = self.codes["equations"].get(left, left)
-        return text + (self.codes["columns"].get(column, column) if colon else "")
-
-    def day(self, value: Any) -> str:
-        form = "y年M月d日" if self.language == "zh_CN" else "d MMMM y"
-        return str(format_date(value, form, locale=self.language))
-
-    def moment(self, value: datetime) -> str:
-        if value.tzinfo is None:
-            raise ValueError("written_at has no zone")
-        form = "y年M月d日 HH:mm" if self.language == "zh_CN" else "d MMMM y, HH:mm"
-        return str(format_datetime(value, form, tzinfo=SHANGHAI, locale=self.language))
-
-
-@cache
-def _words(language: str) -> _Words:
-    return _Words(language)
-
-
-def _catalogue(language: str) -> NullTranslations:
-    """The mails' words, for what the codes are called, and the report's own; Chinese is what the templates say."""
-    if language == "zh_CN":
-        return NullTranslations()
-    folder = TEMPLATES / "locale" / language / "LC_MESSAGES"
-    found = Translations()
-    for name in ("huifang.po", "report.po"):
-        with (folder / name).open("rb") as source:
-            catalogue = read_po(source, locale=language)
-        compiled = BytesIO()
-        write_mo(compiled, catalogue)
-        compiled.seek(0)
-        found.merge(Translations(compiled))
-    return found
-
-
-def number(value: int) -> str:
-    return f"{int(value):,}"
-
-
-def percent(part: int, whole: int) -> str:
-    """part of whole to one decimal, never rounded up to a hundred; a dash where there is nothing to divide by."""
-    if not whole:
-        return "—"
-    tenths = (2000 * part + whole) // (2 * whole)
-    if part < whole:
-        tenths = min(tenths, 999)
-    return f"{tenths // 10}.{tenths % 10}%"
-
-
-def whole_percent(part: int, whole: int) -> str:
-    """As percent, but all of it is 100%."""
-    return "100%" if whole and part == whole else percent(part, whole)
 
 
 # ---- charts ------------------------------------------------------------------------------------------------
@@ -356,7 +244,7 @@ class Chart:
         return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
-def year_chart(standing: Standing, words: _Words) -> Chart:
+def year_chart(standing: Standing, words: Words) -> Chart:
     """Completed this year against the goal, with the range of the projection."""
     ahead: Outlook = outlook(standing)
     chart = Chart(
@@ -394,10 +282,10 @@ def year_chart(standing: Standing, words: _Words) -> Chart:
     return chart.finish(figure)
 
 
-def branch_chart(standing: Standing, words: _Words) -> Chart:
+def branch_chart(standing: Standing, words: Words) -> Chart:
     """The branches with most overdue, then most open calls, and what became of their calls."""
     busy = standing.branches[standing.branches["assigned"] > 0]
-    busy = _most(_numbered(busy), "overdue", "open")
+    busy = _most(numbered(busy), "overdue", "open")
     worst = busy.head(CHARTED_BRANCHES)
     parts = [
         ("completed", DONE, busy["completed"]),
@@ -434,7 +322,7 @@ def branch_chart(standing: Standing, words: _Words) -> Chart:
     return chart.finish(figure)
 
 
-def outcome_chart(standing: Standing, words: _Words) -> Chart:
+def outcome_chart(standing: Standing, words: Words) -> Chart:
     """Accepted rows by outcome, in the order of the rule book."""
     return _bars(
         "outcomes",
@@ -446,7 +334,7 @@ def outcome_chart(standing: Standing, words: _Words) -> Chart:
     )
 
 
-def violation_chart(standing: Standing, words: _Words) -> Chart:
+def violation_chart(standing: Standing, words: Words) -> Chart:
     """Findings by kind of violation."""
     return _bars(
         "violations",
@@ -458,7 +346,7 @@ def violation_chart(standing: Standing, words: _Words) -> Chart:
     )
 
 
-def _bars(key: str, title: str, unit: str, counts: list[tuple[str, int]], words: _Words, colour: str) -> Chart:
+def _bars(key: str, title: str, unit: str, counts: list[tuple[str, int]], words: Words, colour: str) -> Chart:
     said = words["chart.and"].join(f"{name} {number(n)}" for name, n in counts) or words["chart.none"]
     chart = Chart(key, title, f"{unit}{words['chart.colon']}{said}", (title, unit), list(counts))
     figure, axes = _canvas(0.35 + 0.32 * max(len(counts), 1), names=[name for name, _ in counts], legend=0.02)
@@ -507,188 +395,3 @@ def _quiet(axes: Axes) -> None:
     axes.tick_params(axis="y", length=0, labelcolor=TEXT)
     axes.tick_params(axis="x", length=0, labelcolor=FAINT)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-
-
-# ---- the dashboard -----------------------------------------------------------------------------------------
-
-
-def run_clock() -> datetime:
-    """The time for which the running flow was scheduled; for one started by hand, when it was started."""
-    if not _in_run():
-        raise NoRun("no flow runs here, so there is no clock: give now, a time with its zone")
-    from prefect.runtime import flow_run
-
-    return datetime.fromisoformat(flow_run.scheduled_start_time.isoformat())
-
-
-def run_name(flow_name: str, *parameters: str) -> Callable[[], str]:
-    """A maker of readable run names: the parameters that are given, or else the day of the run, and the flow."""
-
-    def name() -> str:
-        from prefect.runtime import flow_run
-
-        given = [str(flow_run.parameters[key]) for key in parameters if flow_run.parameters.get(key) is not None]
-        day = run_clock().astimezone(SHANGHAI).date()
-        return f"{' '.join(given) or day} · {flow_name}"
-
-    return name
-
-
-@contextmanager
-def progress(name: str) -> Iterator[Advance]:
-    """A bar in the dashboard for as long as the block lasts; its key is progress- and the name.
-
-    It moves at most once in two seconds: each step is a call to the server, and nobody looks more often.
-    """
-    artifact = None
-    if _in_run():
-        from prefect.artifacts import create_progress_artifact
-
-        artifact = _published(
-            lambda: create_progress_artifact(progress=0.0, key=artifact_key(f"progress {name}"), description=name)
-        )
-    shown, shown_at = 0, monotonic()
-
-    def advance(share: float) -> None:
-        nonlocal shown, shown_at
-        percents = int(min(max(share, 0.0), 1.0) * 100)
-        is_soon = monotonic() - shown_at < 2
-        if artifact is None or (percents < 100 and is_soon) or percents <= shown:
-            return
-        from prefect.artifacts import update_progress_artifact
-
-        _published(lambda: update_progress_artifact(artifact, progress=float(percents)))
-        shown, shown_at = percents, monotonic()
-
-    yield advance
-
-
-def publish_counts(flow_name: str, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A table of what went in and came out, under a key that keeps the history of earlier runs; nothing outside a run."""
-    named = key if key.startswith(flow_name) else f"{flow_name}-{key}"
-    _publish_table(named, [{name: _cell(value) for name, value in row.items()} for row in rows], flow_name)
-
-
-def publish_standing(standing: Standing, language: str = "zh_CN") -> None:
-    """The quota so far as a picture with its figures, and the branches by state; nothing outside a run."""
-    if not _in_run():
-        LOG.debug("%s: no flow runs here, nothing is published", standing.campaign)
-        return
-    from prefect.artifacts import create_markdown_artifact
-
-    words = _words(language)
-    page = standing_markdown(standing, language)
-    _published(
-        lambda: create_markdown_artifact(
-            markdown=page, key=artifact_key(f"standing-{standing.campaign}"), description=words["board.standing"]
-        )
-    )
-    order = {state: place for place, state in enumerate(STATES)}
-    rows = sorted(
-        _numbered(standing.branches).to_dict("records"), key=lambda row: (order[row["state"]], -row["overdue"])
-    )
-    columns = (
-        "branch_no",
-        "branch_name",
-        "assigned",
-        "completed",
-        "open",
-        "overdue",
-        "completed_year",
-        "goal",
-        "findings",
-    )
-    _publish_table(
-        f"branches-{standing.campaign}",
-        [
-            {
-                words["columns.state"]: words[f"states.{row['state']}"],
-                **{words[f"columns.{c}"]: row[c] for c in columns},
-            }
-            for row in rows
-        ],
-        words["board.branches"],
-    )
-
-
-def standing_markdown(standing: Standing, language: str = "zh_CN") -> str:
-    """The artifact about a campaign's quota: the verdict, the chart and the figures."""
-    words = _words(language)
-    ahead, broken = outlook(standing), [b for b in standing.balances() if not b.holds]
-    states = standing.branches["state"].value_counts()
-    chart = year_chart(standing, words)
-    figures = [
-        *((words[f"columns.{name}"], number(getattr(standing, name))) for name in (
-            "base", "eligible", "goal", "completed_year", "drawn", "reserve", "assigned", "attempted", "completed", "open",
-            "overdue", "replaced", "withdrawn", "expired", "findings", "cases", "opinions",
-        )),
-        *((f"{words['columns.branch_name']} · {words[f'states.{state}']}", number(n)) for state, n in states.items()),
-        (words["board.balances"], "✓" if not broken else f"✗ {len(broken)}"),
-    ]  # fmt: skip
-    lines = [
-        f"## {standing.title[language]} · {standing.period}",
-        f"**{words['board.as_of']}** {standing.as_of} · **{words['verdicts.' + ahead.verdict]}** · "
-        f"{number(ahead.completed)} / {number(ahead.goal)} ({percent(ahead.completed, ahead.goal)})",
-        f"![{chart.summary}]({chart.picture()})",
-        f"| {words['chart.measure']} | {words['board.count']} |\n|---|---:|\n"
-        + "\n".join(f"| {name} | {n} |" for name, n in figures),
-        *(f"- ✗ {words.equation(b)} {b.where}: {number(b.left)} ≠ {number(b.right)}" for b in broken[:20]),
-        f"`sample {standing.sample_sha256}`",
-    ]
-    return "\n\n".join(lines)
-
-
-def artifact_key(name: str) -> str:
-    """A name as Prefect takes keys: small letters, digits and single dashes.
-
-    >>> artifact_key("dispatch daily_risk-2026-03")
-    'dispatch-daily-risk-2026-03'
-    """
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
-def _publish_table(key: str, rows: list[dict[str, Any]], description: str) -> None:
-    if not _in_run():
-        LOG.debug("%s: no flow runs here, nothing is published", key)
-        return
-    from prefect.artifacts import create_table_artifact
-
-    kept = _fitting(rows)
-    if len(kept) < len(rows):
-        description += f" (+{len(rows) - len(kept)})"
-        LOG.warning("%s: the artifact shows %d of %d rows, the report has all", key, len(kept), len(rows))
-    _published(lambda: create_table_artifact(table=kept, key=artifact_key(key), description=description))
-
-
-def _fitting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    size = 2
-    for place, row in enumerate(rows):
-        size += len(json.dumps(row, ensure_ascii=True)) + 2
-        if size > ARTIFACT_BYTES:
-            return rows[:place]
-    return rows
-
-
-def _cell(value: Any) -> str | int | float:
-    if isinstance(value, Mapping):
-        return " · ".join(f"{name} {count}" for name, count in value.items())
-    return value if isinstance(value, (str, int, float)) else str(value)
-
-
-def _in_run() -> bool:
-    from prefect.context import FlowRunContext, TaskRunContext
-
-    return FlowRunContext.get() is not None or TaskRunContext.get() is not None
-
-
-def _published(publish: Callable[[], Any]) -> Any:
-    """What publishing gives; a dashboard that does not answer must not undo a run whose facts are stored."""
-    import httpx
-
-    try:
-        return publish()
-    except httpx.HTTPError as error:
-        LOG.warning(
-            "the dashboard did not take an artifact (%s); the store and the report have it", type(error).__name__
-        )
-        return None
