@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -31,9 +31,11 @@ run_app = typer.Typer(help="Run one flow now, through Prefect.", no_args_is_help
 db_app = typer.Typer(help="The database: version and upgrade.", no_args_is_help=True)
 quarantine_app = typer.Typer(help="Messages that were not believed.", no_args_is_help=True)
 mail_app = typer.Typer(help="The outbox: what became of each mail.", no_args_is_help=True)
+profile_app = typer.Typer(help="Source profiles: draft one for new files, or try one.", no_args_is_help=True)
 app.add_typer(run_app, name="run")
 app.add_typer(db_app, name="db")
 app.add_typer(mail_app, name="mail")
+app.add_typer(profile_app, name="profile")
 app.add_typer(quarantine_app, name="quarantine")
 out, err = Console(), Console(stderr=True)
 
@@ -59,7 +61,7 @@ CampaignId = Annotated[
 @run_app.command()
 def pull(
     profile: Annotated[Path | None, typer.Option(help="Source profile, a YAML file.")] = None,
-    inbox: Annotated[Path | None, typer.Option(help="Folder the extracts were delivered to.")] = None,
+    inbox: Annotated[str | None, typer.Option(help="Folder or URL the extracts were delivered to.")] = None,
     as_of: AsOf = None,
     roster: Annotated[Path | None, typer.Option(help="Who receives mail for each branch: CSV, see README.")] = None,
     now: Now = None,
@@ -72,10 +74,12 @@ def pull(
         settings = Settings()
         _guard_demo(settings, inbox)
         given, folder = profile or settings.profile, inbox or settings.inbox
-        if given is None or folder is None:
-            raise SettingsError("pull needs --profile FILE and --inbox DIR (or HUIFANG_PROFILE and HUIFANG_INBOX)")
+        if given is None or not folder:
+            raise SettingsError(
+                "pull needs --profile FILE and --inbox DIR-OR-URL (or HUIFANG_PROFILE and HUIFANG_INBOX)"
+            )
         read_yaml(given, Profile)
-        if not folder.is_dir():
+        if "://" not in folder and not Path(folder).is_dir():
             raise SettingsError(f"--inbox {folder}: no such folder")
         if roster is not None and not roster.is_file():
             raise SettingsError(f"--roster {roster}: no such file")
@@ -171,12 +175,36 @@ def demo(
     seed: Annotated[
         int, typer.Option(min=0, help="Chance of the synthetic world; the draw has a seed of its own.")
     ] = 1,
+    profile: Annotated[
+        str, typer.Option(help="Whose names, codes and files the extracts have: canonical, hundsun, kingdom, berka.")
+    ] = "canonical",
+    form: Annotated[
+        Literal["csv", "parquet"],
+        typer.Option("--format", help="parquet: typed, several files a table; canonical only."),
+    ] = "csv",
+    transactions: Annotated[
+        int | None, typer.Option(min=1, help="Transactions in all; about four per customer when not given.")
+    ] = None,
+    extracts: Annotated[
+        Path | None, typer.Option(help="Write the extracts into this new folder and nothing else.")
+    ] = None,
 ) -> None:
     """A whole month at a synthetic brokerage: extracts, draw, mails, branches that answer, report."""
-    from demo.campaign import run_demo
+    from demo.campaign import run_demo, write_extracts
 
     with _errors():
-        raise typer.Exit(run_demo(customers=customers, branches=branches, seed=seed, console=out))
+        if extracts is not None:
+            write_extracts(
+                extracts, customers=customers, branches=branches, seed=seed, profile=profile, form=form,
+                transactions=transactions, console=out,
+            )  # fmt: skip
+            return
+        raise typer.Exit(
+            run_demo(
+                customers=customers, branches=branches, seed=seed, profile=profile, form=form,
+                transactions=transactions, console=out,
+            )
+        )  # fmt: skip
 
 
 @app.command()
@@ -403,6 +431,33 @@ def quarantine_retry(
             )  # fmt: skip
             record(session, actor=by, action="retry", subject=f"message {number}", payload={"reason": reason}, at=now)
         out.print(f"message {number} is held; the next collect judges it again")
+
+
+@profile_app.callback()
+def profile_commands() -> None:
+    """Keeps `check` a word of its own while it is the only one."""
+
+
+@profile_app.command("check")
+def profile_check(
+    files: Annotated[list[Path], typer.Argument(help="Extract files: delimited text, .gz, .zip, Parquet or .xlsx.")],
+    profile: Annotated[
+        Path | None, typer.Option(help="Try the files with this profile; without it a profile is drafted.")
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option(help="Which canonical table the files are, where that cannot be told.")
+    ] = None,
+    out_file: Annotated[Path | None, typer.Option("--out", help="Write the draft into this new file.")] = None,
+    rows: Annotated[int, typer.Option(min=0, help="Rows read of each file; 0 = all.")] = 200_000,
+) -> None:
+    """Draft a profile from files of a new house, or say what a pull with a profile would make of them.
+
+    Reads the files and nothing else; shows counts and shapes, never a name, number or address.
+    """
+    from cli_profile import check
+
+    with _errors():
+        raise typer.Exit(check(files, profile=profile, table=table, out=out_file, rows=rows, console=out, err=err))
 
 
 @db_app.command("upgrade")
@@ -636,11 +691,11 @@ def _show_status(found: dict[str, Any]) -> None:
         out.print("every balance holds")
 
 
-def _guard_demo(settings: Any, inbox: Path | None) -> None:
+def _guard_demo(settings: Any, inbox: str | None) -> None:
     """Real extracts do not go where a demo lives: the next demo would wipe them."""
     home = settings.home.resolve()
     folder = inbox or settings.inbox
-    if folder is not None and (home / "DEMO").exists() and home not in Path(folder).resolve().parents:
+    if folder and (home / "DEMO").exists() and home not in Path(folder).resolve().parents:
         err.print(
             f"{home} holds a demo, which the next `huifang demo` wipes: choose another place for real extracts, "
             "HUIFANG_HOME=var/real huifang run pull …"

@@ -1,48 +1,36 @@
-"""A synthetic Chinese brokerage as canonical CSV extracts; what nobody publishes, made from a seed.
+"""A synthetic Chinese brokerage, made from a seed: what nobody publishes.
 
 Alone knows how such a house is distributed: branch sizes, dead accounts, heavy traders, who developed whom, and the
-dirt that real extracts carry, planted in exact counts. Knows nothing of intake, programmes or mail.
+dirt that real extracts carry, planted in exact counts. How a house writes its extracts down is demo/dialects.py;
+intake, programmes and mail are unknown here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import multiprocessing
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import lru_cache, partial
 from pathlib import Path
-from types import TracebackType
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 
+from demo.columns import Cents, Days, Ints, Rows, ascii_texts, digits_of, mask_of, padded, texts
+from demo.dialects import CANONICAL, DIALECTS, Dialect, DialectError, Written
 from models import CallbackError
 
-Ints = npt.NDArray[np.int64]
-
-COLUMNS = {
-    "customers": [
-        "customer_id",
-        "customer_name",
-        "phone",
-        "id_no",
-        "branch_no",
-        "segment",
-        "risk_level",
-        "status",
-        "open_on",
-        "close_on",
-    ],
-    "transactions": ["transaction_id", "customer_id", "traded_on", "kind", "amount_cny"],
-    "branches": ["branch_no", "branch_name", "region"],
-    "roster": ["branch_no", "role", "contact_name", "email", "valid_from", "valid_to"],
-    "staff": ["staff_id", "staff_name", "branch_no", "kind", "valid_from", "valid_to"],
-    "relations": ["customer_id", "staff_id", "kind", "valid_from", "valid_to"],
-}
+COLUMNS = {name: list(table.columns) for name, table in CANONICAL.tables.items()}
 LOCAL_PARTS = {
     "operations_director": "director",
     "customer_service_manager": "manager",
@@ -55,6 +43,9 @@ HQ_LOCAL_PARTS = {
     "hq_service": "service",
 }
 CHUNK = 250_000
+"""Customers made at a time."""
+SLICE = 262_144
+"""Transactions made at a time."""
 
 SURNAMES = [
     *(
@@ -112,6 +103,8 @@ PREFIXES = [130, 131, 132, 133, 134, 135, 136, 137, 138, 139, 150, 151, 152, 153
             199]  # fmt: skip
 SEGMENTS = (("retail", 0.82), ("affluent", 0.12), ("high_net_worth", 0.04), ("institution", 0.02))
 INSTITUTION = 3
+RISK_LEVELS = ["C1", "C2", "C3", "C4", "C5"]
+RELATIONS = (("developer", 0.35), ("server", 0.10))
 STATUSES = (("active", 0.80), ("dormant", 0.12), ("suspended", 0.03), ("closed", 0.05))
 ACTIVE, DORMANT, _, CLOSED = range(4)
 KINDS = (
@@ -149,10 +142,39 @@ class BrokerageError(CallbackError):
 
 @dataclass(frozen=True)
 class Extracts:
-    """What was written: rows per table, and rows (dormant_trading: customers) per kind of planted dirt."""
+    """What was written: rows per table (what other dialects add and have ignored among them is not counted), rows
+    (dormant_trading: customers) per kind of planted dirt, and the files."""
 
     rows: dict[str, int]
     planted: dict[str, int]
+    files: tuple[Path, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.files)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What was asked for, small enough to be handed to another process."""
+
+    directory: Path
+    customers: int
+    branches: int
+    seed: int
+    year_end: date
+    transactions: int | None
+    dialect: str
+    form: Literal["csv", "parquet"]
+    chunk_customers: int
+
+    @property
+    def planted(self) -> dict[str, int]:
+        return {kind: max(2, self.customers // per) for kind, (_, per) in DIRT.items()}
+
+    def share(self, whole: int, start: int, stop: int) -> int:
+        """The part of a count that falls on customers start to stop; the parts add up to the whole."""
+        return whole * stop // self.customers - whole * start // self.customers
 
 
 @dataclass(frozen=True)
@@ -168,69 +190,90 @@ class _House:
 
 
 def build_extracts(
-    directory: Path, *, customers: int = 20_000, branches: int = 20, seed: int = 1, year_end: date = date(2025, 12, 31)
+    directory: Path,
+    *,
+    customers: int = 20_000,
+    branches: int = 20,
+    seed: int = 1,
+    year_end: date = date(2025, 12, 31),
+    transactions: int | None = None,
+    dialect: str = "canonical",
+    form: Literal["csv", "parquet"] = "csv",
+    workers: int | None = None,
+    chunk_customers: int = CHUNK,
+    progress: Callable[[int], None] = lambda customers: None,
 ) -> Extracts:
-    """Six CSV files of a brokerage at one year end, the same bytes for the same arguments.
+    """The extracts of a brokerage at one year end, the same bytes for the same arguments but `workers`.
 
-    UTF-8, comma, canonical column names, no quoting needed. Transactions are those of the month of year_end. Memory
-    stays bounded: customers come in chunks of CHUNK. A second call overwrites the files.
+    Transactions are those of the month of year_end: about four per customer, or as many in all as `transactions` says.
+    `dialect` is a name of DIALECTS; form parquet (typed, several files a table) is there for the canonical one only.
+    Customers come in chunks, each made by one of `workers` processes (as many as there are processors, when not given),
+    so memory stays bounded; `progress` is told how many are written. A second call overwrites the files.
     """
+    refuse_order(customers=customers, branches=branches, transactions=transactions, dialect=dialect, form=form)
+    order = _Order(directory, customers, branches, seed, year_end, transactions, dialect, form, chunk_customers)
+    chunks = list(_parts(customers, chunk_customers))
+    workers = min(workers or os.cpu_count() or 1, len(chunks))
+    directory.mkdir(parents=True, exist_ok=True)
+    scratch = directory / ".parts"
+    scratch.mkdir(exist_ok=True)
+    rows: Counter[str] = Counter(dict.fromkeys(COLUMNS, 0))
+    try:
+        with ExitStack() as stack:
+            writer = stack.enter_context(DIALECTS[dialect].open(directory, form, year_end))
+            for table, content in _open_branches(order)[1].items():
+                rows[table] += writer.write_table(table, content)
+            work = partial(_write_chunk, order, scratch)
+            if workers == 1:
+                done: Iterator[dict[str, Written]] = map(work, range(len(chunks)))
+            else:
+                # Threads may be running here, which rules out a fork.
+                pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+                stack.callback(pool.shutdown, cancel_futures=True)
+                done = pool.map(work, range(len(chunks)))
+            for (_, stop), written in zip(chunks, done, strict=True):
+                for table, part in written.items():
+                    rows[table] += part.rows_of_ours
+                    writer.add(table, part)
+                progress(stop)
+            files = writer.finish()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return Extracts(dict(rows), order.planted, files)
+
+
+def refuse_order(*, customers: int, branches: int, transactions: int | None, dialect: str, form: str) -> None:
+    """Raises BrokerageError, DialectError for what cannot be made; nothing is written."""
     if not 1 <= branches <= 999 or customers < 10 * branches:
         raise BrokerageError(
             f"{customers} customers in {branches} branches: ask for 1 to 999 branches with 10 customers or more each"
         )
-    directory.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng([seed, 0])
-    house, small_tables = _open_branches(rng, branches, year_end)
-    planted = {kind: max(2, customers // per) for kind, (_, per) in DIRT.items()}
-    rows = dict.fromkeys(COLUMNS, 0)
-    with ExitStack() as stack:
-        files = {
-            table: stack.enter_context(_CsvFile(directory / f"{table}.csv", columns))
-            for table, columns in COLUMNS.items()
-        }
-        for table, columns in small_tables.items():
-            rows[table] += files[table].write(columns)
-        for number, (start, stop) in enumerate(_chunks(customers)):
-            dirt = {kind: n * stop // customers - n * start // customers for kind, n in planted.items()}
-            chunk = _fill_chunk(
-                np.random.default_rng([seed, 1, number]), house, start, stop, seed, year_end, dirt, rows["transactions"]
-            )
-            for table, columns in chunk.items():
-                rows[table] += files[table].write(columns)
-    return Extracts(rows, planted)
+    if dialect not in DIALECTS:
+        raise DialectError(f"{dialect} is no dialect; there are {', '.join(DIALECTS)}")
+    if form == "parquet" and dialect != CANONICAL.name:
+        raise DialectError(f"the dialect {dialect} is written as its house writes it; parquet is for {CANONICAL.name}")
+    if transactions is not None and not customers <= transactions <= 300 * customers:
+        raise BrokerageError(f"{transactions} transactions of {customers} customers: ask for 1 to 300 per customer")
 
 
-class _CsvFile:
-    """One delimited file written column-wise; pyarrow quotes its own header, so that line is ours."""
-
-    def __init__(self, path: Path, columns: list[str]) -> None:
-        self._columns = columns
-        self._path = path
-
-    def __enter__(self) -> _CsvFile:
-        self._file = self._path.open("wb")
-        self._file.write((",".join(self._columns) + "\n").encode())
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-
-    def write(self, columns: list[pa.Array]) -> int:
-        batch = pa.table(columns, names=self._columns)
-        pa.csv.write_csv(
-            batch, self._file, pa.csv.WriteOptions(include_header=False, quoting_style="none", batch_size=65_536)
-        )
-        return int(batch.num_rows)
+def _write_chunk(order: _Order, scratch: Path, number: int) -> dict[str, Written]:
+    """One chunk of customers with their relations and transactions, in files of its own."""
+    start, stop = list(_parts(order.customers, order.chunk_customers))[number]
+    dialect: Dialect = DIALECTS[order.dialect]
+    dirt = {kind: order.share(n, start, stop) for kind, n in order.planted.items()}
+    rng = np.random.default_rng([order.seed, 1, number])
+    return {
+        table: dialect.write_part(scratch, order.form, order.year_end, table, number, content)
+        for table, content in _fill_chunk(rng, order, number, start, stop, dirt)
+        if table in dialect.tables
+    }
 
 
-def _chunks(customers: int) -> Iterator[tuple[int, int]]:
-    for start in range(0, customers, CHUNK):
-        stop = min(start + CHUNK, customers)
-        if 0 < customers - stop < 1_000:  # a rest too small to hold its share of the dirt goes with this chunk
-            yield start, customers
+def _parts(rows: int, most: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, rows, most):
+        stop = min(start + most, rows)
+        if 0 < rows - stop < 1_000:  # a rest too small to hold its share of the dirt goes with this part
+            yield start, rows
             return
         yield start, stop
 
@@ -239,25 +282,23 @@ def _days(day: date) -> int:
     return (day - date(1970, 1, 1)).days
 
 
-def _texts(values: list[str | None] | list[str]) -> pa.Array:
-    return pa.array(values, pa.string())
+def _dated(days: list[date | None]) -> Days:
+    return Days(np.array([_days(day) if day else 0 for day in days], np.int64), np.array([day is None for day in days]))
 
 
-def _dates(days: Ints, missing: npt.NDArray[np.bool_] | None = None) -> pa.Array:
-    """ISO dates of days since 1970; empty where missing."""
-    first, last = int(days.min(initial=0)), int(days.max(initial=0))
-    calendar = _texts(np.arange(first, last + 1).astype("datetime64[D]").astype(str).tolist())
-    return calendar.take(pa.array(days - first, mask=missing))
+def _codes(shares: tuple[tuple[str, float], ...], picks: Ints) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(picks.astype(np.int32)), texts([code for code, _ in shares]))
 
 
-def _codes(shares: tuple[tuple[str, float], ...], picks: Ints) -> pa.Array:
-    return _texts([code for code, _ in shares]).take(pa.array(picks))
+def _coded(codes: list[str]) -> pa.DictionaryArray:
+    return texts(codes).dictionary_encode()
 
 
 def _pick(rng: np.random.Generator, weights: npt.ArrayLike, size: int) -> Ints:
     """Positions drawn by weight; far faster than Generator.choice with p."""
     cumulative = np.cumsum(weights)
-    return np.searchsorted(cumulative, rng.random(size) * cumulative[-1], side="right").astype(np.int64)
+    picks: Ints = np.searchsorted(cumulative, rng.random(size) * cumulative[-1], side="right").astype(np.int64)
+    return picks
 
 
 def _scatter(numbers: Ints, size: int, offset: int) -> Ints:
@@ -265,73 +306,86 @@ def _scatter(numbers: Ints, size: int, offset: int) -> Ints:
     step = int(size * 0.6180339887) | 1
     while math.gcd(step, size) != 1:
         step += 2
-    if int(numbers.max()) >= size:
+    if int(numbers.max(initial=0)) >= size:
         raise BrokerageError(f"{int(numbers.max()) + 1} customers are more than the {size} numbers there are")
     return (numbers * (step % size) + offset) % size
 
 
-def _digits(numbers: Ints, width: int) -> npt.NDArray[np.uint8]:
-    digits = np.empty((len(numbers), width), np.uint8)
-    for column in range(width - 1, -1, -1):
-        rest = numbers // 10
-        digits[:, column] = numbers - rest * 10
-        numbers = rest
-    return digits
-
-
-def _ascii(characters: npt.NDArray[np.uint8]) -> pa.Array:
-    """One text per row of a matrix of ASCII codes."""
-    length, width = characters.shape
-    offsets = np.arange(0, (length + 1) * width, width, dtype=np.int32)
-    return pa.StringArray.from_buffers(length, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(characters)))
-
-
-def _padded(numbers: Ints, width: int) -> pa.Array:
-    return _ascii(_digits(numbers, width) + ord("0"))
-
-
 def _names(rng: np.random.Generator, size: int) -> pa.Array:
-    surnames = _texts(SURNAMES).take(pa.array(_pick(rng, 1 / (np.arange(len(SURNAMES)) + 4), size)))
-    given = _texts(GIVEN)
+    surnames = texts(SURNAMES).take(pa.array(_pick(rng, 1 / (np.arange(len(SURNAMES)) + 4), size)))
+    given = texts(GIVEN)
     first, second = (rng.integers(0, len(GIVEN), size) for _ in range(2))
     tail = given.take(pa.array(second, mask=rng.random(size) < 0.2))
     return pc.binary_join_element_wise(surnames, given.take(pa.array(first)), tail.fill_null(""), "")
 
 
-def _firms(rng: np.random.Generator, size: int) -> pa.Array:
-    given = _texts(GIVEN)
-    cities = _texts([city for city, _ in CITIES])
-    parts = [
-        source.take(pa.array(rng.integers(0, len(source), size))) for source in (cities, given, given, _texts(TRADES))
-    ]
-    return pc.binary_join_element_wise(*parts, _texts(["有限公司"] * size), "")
+def _firms(rng: np.random.Generator, size: int, wanted: Ints) -> pa.Array:
+    """The names of the wanted of `size` customers."""
+    sources = (texts([city for city, _ in CITIES]), texts(GIVEN), texts(GIVEN), texts(TRADES))
+    parts = [source.take(pa.array(rng.integers(0, len(source), size)[wanted])) for source in sources]
+    return pc.binary_join_element_wise(*parts, pa.scalar("有限公司"), "")
 
 
 def _id_numbers(numbers: Ints, offset: int, born_from: int, born_to: int) -> tuple[pa.Array, Ints]:
     """Distinct identity numbers with their check character (GB 11643), and the birthdays in them."""
     days = born_to - born_from + 1
     scattered = _scatter(numbers, len(REGION_CODES) * days * 999, offset)
-    region = np.array(REGION_CODES)[scattered % len(REGION_CODES)]
-    born = born_from + scattered // len(REGION_CODES) % days
-    order = 1 + scattered // (len(REGION_CODES) * days)
-    calendar = np.arange(born_from, born_to + 1).astype("datetime64[D]").astype(object)
-    as_numbers = np.array([d.year * 10_000 + d.month * 100 + d.day for d in calendar])
-    digits = np.hstack([_digits(region, 6), _digits(as_numbers[born - born_from], 8), _digits(order, 3)])
-    checks = digits.astype(np.int64) @ np.array([7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2]) % 11
-    last = np.frombuffer(b"10X98765432", np.uint8)[checks]
-    return _ascii(np.hstack([digits + ord("0"), last[:, None]]).astype(np.uint8)), born
+    rest, region = np.divmod(scattered, len(REGION_CODES))
+    order, day = np.divmod(rest, days)
+    digits = np.hstack([
+        digits_of(np.array(REGION_CODES), 6)[region], digits_of(_as_numbers(born_from, born_to), 8)[day],
+        digits_of(np.arange(1, 1_000), 3)[order],
+    ])  # fmt: skip
+    sums = np.zeros(len(numbers), np.int64)
+    for column, weight in enumerate([7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2]):
+        sums += weight * (digits[:, column] - np.uint8(ord("0")))
+    last = np.frombuffer(b"10X98765432", np.uint8)[sums % 11]
+    return ascii_texts(np.hstack([digits, last[:, None]])), born_from + day
 
 
-def _open_branches(rng: np.random.Generator, branches: int, year_end: date) -> tuple[_House, dict[str, list[pa.Array]]]:
+@lru_cache(maxsize=2)
+def _as_numbers(first: int, last: int) -> Ints:
+    calendar = np.arange(first, last + 1).astype("datetime64[D]").astype(object)
+    return np.array([day.year * 10_000 + day.month * 100 + day.day for day in calendar])
+
+
+CREDIT_SIGNS = "0123456789ABCDEFGHJKLMNPQRTUWXY"
+
+
+def _credit_codes(numbers: Ints, offset: int) -> pa.Array:
+    """Distinct unified social credit codes of firms (GB 32100), the organisation code's check (GB 11714) in them."""
+    signs = np.frombuffer(CREDIT_SIGNS.encode(), np.uint8)
+    values = np.empty((len(numbers), 17), np.int64)
+    values[:, :2] = 9, 1
+    values[:, 2:8] = digits_of(np.array(REGION_CODES), 6)[numbers % len(REGION_CODES)] - ord("0")
+    # Codes given since 2015 begin with MA.
+    values[:, 8:10] = CREDIT_SIGNS.index("M"), CREDIT_SIGNS.index("A")
+    rest = _scatter(numbers, len(CREDIT_SIGNS) ** 6, offset)
+    for column in range(15, 9, -1):
+        rest, values[:, column] = np.divmod(rest, len(CREDIT_SIGNS))
+    # GB 11714 counts A = 10 to Z = 35, leaving no letter out.
+    plain = np.array([int(sign, 36) for sign in CREDIT_SIGNS])
+    sums = plain[values[:, 8:16]] @ np.array([3, 7, 9, 10, 5, 8, 4, 2]) % 11
+    values[:, 16] = np.array([CREDIT_SIGNS.index(sign) for sign in "0X987654321"])[sums]
+    weights = np.array([1, 3, 9, 27, 19, 26, 16, 17, 20, 29, 25, 13, 8, 24, 10, 30, 28])
+    checks = -(values @ weights) % len(CREDIT_SIGNS)
+    return ascii_texts(signs[np.hstack([values, checks[:, None]])])
+
+
+@lru_cache(maxsize=1)
+def _open_branches(order: _Order) -> tuple[_House, dict[str, Rows]]:
     """The branches with their people: everything but customers."""
+    rng, branches, year_end = np.random.default_rng([order.seed, 0]), order.branches, order.year_end
     numbers = [f"{n:04d}" for n in range(1, branches + 1)]
     places = [CITIES[n % len(CITIES)] for n in range(branches)]
     roads = [ROADS[(n + n // len(CITIES)) % len(ROADS)] for n in range(branches)]
     more = ["" if n < len(CITIES) * len(ROADS) else f"第{n // (len(CITIES) * len(ROADS)) + 1}" for n in range(branches)]
     names = [f"{city}{road}{ordinal}证券营业部" for (city, _), road, ordinal in zip(places, roads, more, strict=True)]
-    tables: dict[str, list[pa.Array]] = {
-        "branches": [_texts(numbers), _texts(names), _texts([region for _, region in places])]
-    }
+    tables: dict[str, Rows] = {
+        "branches": {
+            "branch_no": texts(numbers), "branch_name": texts(names), "region": texts([region for _, region in places])
+        }
+    }  # fmt: skip
 
     staff: list[tuple[str, str, str, str, date, date | None]] = []
     roster: list[tuple[str, str, str, str, date, date | None]] = []
@@ -374,19 +428,23 @@ def _open_branches(rng: np.random.Generator, branches: int, year_end: date) -> t
             roster.append((branch_no, role, people[size + r], f"{local}.{branch_no}@branch.example", since, None))
     for (role, local), name in zip(HQ_LOCAL_PARTS.items(), _distinct_names(rng, len(HQ_LOCAL_PARTS)), strict=True):
         roster.append(("HQ", role, name, f"{local}@hq.example", began, None))
-    tables["staff"] = [
-        _texts([str(value) if value else None for value in column]) for column in zip(*staff, strict=True)
-    ]
-    tables["roster"] = [
-        _texts([str(value) if value else None for value in column]) for column in zip(*roster, strict=True)
-    ]
+    ids, called, of_branch, kinds_of, since_of, until = (list(column) for column in zip(*staff, strict=True))
+    tables["staff"] = {
+        "staff_id": texts(ids), "staff_name": texts(called), "branch_no": texts(of_branch), "kind": _coded(kinds_of),
+        "valid_from": _dated(since_of), "valid_to": _dated(until),
+    }  # fmt: skip
+    of_branch, roles, called, emails, since_of, until = (list(column) for column in zip(*roster, strict=True))
+    tables["roster"] = {
+        "branch_no": texts(of_branch), "role": _coded(roles), "contact_name": texts(called), "email": texts(emails),
+        "valid_from": _dated(since_of), "valid_to": _dated(until),
+    }  # fmt: skip
 
     weights = rng.permutation((np.arange(branches) + 3.0) ** -0.8) * rng.uniform(0.8, 1.25, branches)
     house = _House(
         weights,
         _by_branch(developers),
         _by_branch(servers),
-        tables["staff"][0],
+        texts(ids),
         np.array([_days(since) for *_, since, _ in staff]),
     )
     return house, tables
@@ -405,16 +463,10 @@ def _by_branch(members: list[list[int]]) -> tuple[Ints, Ints, Ints]:
 
 
 def _fill_chunk(
-    rng: np.random.Generator,
-    house: _House,
-    start: int,
-    stop: int,
-    seed: int,
-    year_end: date,
-    dirt: dict[str, int],
-    transactions: int,
-) -> dict[str, list[pa.Array]]:
-    """Customers number start to stop with their relations and transactions."""
+    rng: np.random.Generator, order: _Order, number: int, start: int, stop: int, dirt: dict[str, int]
+) -> Iterator[tuple[str, Iterator[Rows]]]:
+    """Customers number start to stop, their relations, their transactions; each table's rows in slices, in this order."""
+    house, seed, year_end = _open_branches(order)[0], order.seed, order.year_end
     size = stop - start
     numbers = np.arange(start, stop, dtype=np.int64)
     end = _days(year_end)
@@ -426,51 +478,54 @@ def _fill_chunk(
     dormant_traders = _mark_first(rng, status, DORMANT, dirt["dormant_trading"])
     id_numbers, born = _id_numbers(numbers, seed * 7_919, end - 80 * 365, end - 22 * 366)
     earliest = np.maximum(end - 20 * 365, born + 18 * 366)
-    latest = np.choose(status, [last_workday, end - 3 * 366, last_workday, end - 60])  # dormant: no trade for 3 years
+    # Dormant: no trade for 3 years.
+    latest = np.array([last_workday, end - 3 * 366, last_workday, end - 60])[status]
     open_on = earliest + (rng.random(size) * (latest - earliest + 1)).astype(np.int64)
     close_on = open_on + 1 + (rng.random(size) * (end - 1 - open_on)).astype(np.int64)
 
-    customer_ids = _padded(10_000 + numbers * 7 + rng.integers(0, 7, size), 10)
+    customer_ids = padded(10_000 + numbers * 7 + rng.integers(0, 7, size), 10)
     is_firm = segment == INSTITUTION
-    customer_names = pc.if_else(pa.array(is_firm), _firms(rng, size), _names(rng, size))
-    padding = rng.permutation(size)[: dirt["padded_name"]]
+    firms = np.flatnonzero(is_firm)
+    firm_names = _firms(rng, size, firms)
+    customer_names = pc.replace_with_mask(_names(rng, size), pa.array(is_firm), firm_names)
+    id_numbers = pc.replace_with_mask(id_numbers, pa.array(is_firm), _credit_codes(numbers[firms], seed * 15_485_863))
+    spaced = rng.permutation(size)[: dirt["padded_name"]]
     before, after = np.zeros((2, size), np.int64)
-    before[padding[::2]], after[padding[1::2]] = 1, 1
-    space = _texts(["", "\u3000"])
-    customer_names = pc.binary_join_element_wise(
-        space.take(pa.array(before)), customer_names, space.take(pa.array(after)), ""
-    )
+    before[spaced[::2]], after[spaced[1::2]] = 1, 1
+    spaced.sort()
+    wide_space = texts(["", "\u3000"])
+    names = [wide_space.take(pa.array(before[spaced])), customer_names.take(pa.array(spaced))]
+    names = pc.binary_join_element_wise(*names, wide_space.take(pa.array(after[spaced])), "")
+    customer_names = pc.replace_with_mask(customer_names, pa.array(mask_of(size, spaced)), names)
     phone_numbers = _scatter(numbers, len(PREFIXES) * 10**8, seed * 104_729)
-    phones = _padded(np.array(PREFIXES)[phone_numbers // 10**8] * 10**8 + phone_numbers % 10**8, 11)
+    phones = padded(np.array(PREFIXES)[phone_numbers // 10**8] * 10**8 + phone_numbers % 10**8, 11)
     widened = np.sort(rng.permutation(size)[: dirt["full_width_phone"]])
     full_width = str.maketrans("0123456789", "０１２３４５６７８９")
     wide = [text.translate(full_width) for text in phones.take(pa.array(widened)).to_pylist()]
-    phones = pc.replace_with_mask(phones, pa.array(_mask(size, widened)), _texts(wide))
-    risk = np.empty(size, np.int64)
+    phones = pc.replace_with_mask(phones, pa.array(mask_of(size, widened)), texts(wide))
+    risk = np.empty(size, np.int32)
     for code, (name, _) in enumerate(SEGMENTS):
         risk[segment == code] = _pick(rng, RISK_SHARES[name], int((segment == code).sum()))
-    branch_texts = _padded(branch + 1, 4)
-    tables = {
-        "customers": [
-            customer_ids, customer_names, phones,
-            pc.if_else(pa.array(is_firm), pa.scalar(None, pa.string()), id_numbers),
-            branch_texts, _codes(SEGMENTS, segment),
-            _texts(["C1", "C2", "C3", "C4", "C5"]).take(pa.array(risk, mask=rng.random(size) < 0.01)),
-            _codes(STATUSES, status), _dates(open_on), _dates(close_on, missing=status != CLOSED),
-        ],
-    }  # fmt: skip
-    tables["relations"] = _relate(rng, house, customer_ids, branch, open_on, np.where(status == CLOSED, close_on, end))
-    wealth = np.array([9.2, 11.0, 12.6, 13.0])[segment]
-    tables["transactions"] = _trade(
-        rng, customer_ids, status, open_on, wealth, dormant_traders, dirt, year_end, last_workday, transactions
+    branch_nos = pa.DictionaryArray.from_arrays(
+        pa.array(branch.astype(np.int32)), padded(np.arange(1, len(house.branch_weights) + 1), 4)
     )
-    return tables
-
-
-def _mask(size: int, positions: Ints) -> npt.NDArray[np.bool_]:
-    mask = np.zeros(size, np.bool_)
-    mask[positions] = True
-    return mask
+    rated = pa.array(risk, mask=rng.random(size) < 0.01)
+    yield "customers", iter([{
+        "customer_id": customer_ids, "customer_name": customer_names, "phone": phones, "id_no": id_numbers,
+        "branch_no": branch_nos, "segment": _codes(SEGMENTS, segment),
+        "risk_level": pa.DictionaryArray.from_arrays(rated, texts(RISK_LEVELS)),
+        "status": _codes(STATUSES, status), "open_on": Days(open_on),
+        "close_on": Days(close_on, missing=status != CLOSED),
+    }])  # fmt: skip
+    del customer_names, id_numbers, phones, born, phone_numbers
+    until = np.where(status == CLOSED, close_on, end)
+    yield "relations", iter([_relate(rng, house, customer_ids, branch, open_on, until)])
+    wealth = np.array([9.2, 11.0, 12.6, 13.0])[segment]
+    goal = None if order.transactions is None else order.share(order.transactions, start, stop)
+    yield (
+        "transactions",
+        _trade(rng, customer_ids, status, open_on, wealth, dormant_traders, dirt, year_end, last_workday, number, goal),
+    )
 
 
 def _mark_first(rng: np.random.Generator, status: Ints, wanted: int, count: int) -> Ints:
@@ -485,60 +540,71 @@ def _mark_first(rng: np.random.Generator, status: Ints, wanted: int, count: int)
 
 def _relate(
     rng: np.random.Generator, house: _House, customer_ids: pa.Array, branch: Ints, open_on: Ints, until: Ints
-) -> list[pa.Array]:
+) -> Rows:
     """Who developed and who serves whom, of the customer's own branch; about one relation in fourteen has ended."""
     size = len(branch)
-    found: list[list[pa.Array]] = []
-    for kind, (staff, first, count), share in (("developer", house.developers, 0.35), ("server", house.servers, 0.10)):
+    found = []
+    for kind, (staff, first, count), share in (
+        (0, house.developers, RELATIONS[0][1]),
+        (1, house.servers, RELATIONS[1][1]),
+    ):
         rows = np.flatnonzero((rng.random(size) < share) & (count[branch] > 0))
         at = branch[rows]
         chosen = staff[first[at] + (rng.random(len(rows)) * count[at]).astype(np.int64)]
         since = np.maximum(open_on[rows], house.staff_from[chosen])
         ended = since + 1 + (rng.random(len(rows)) * np.maximum(until[rows] - since - 1, 0)).astype(np.int64)
         is_open = (rng.random(len(rows)) >= 0.08) | (ended >= until[rows])
-        found.append([
-            customer_ids.take(pa.array(rows)), house.staff_ids.take(pa.array(chosen)), _texts([kind] * len(rows)),
-            _dates(since), _dates(ended, missing=is_open),
-        ])  # fmt: skip
-    return [pa.concat_arrays(parts) for parts in zip(*found, strict=True)]
+        found.append((rows, chosen, np.full(len(rows), kind), since, ended, is_open))
+    rows, chosen, kinds, since, ended, is_open = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return {
+        "customer_id": customer_ids.take(pa.array(rows)), "staff_id": house.staff_ids.take(pa.array(chosen)),
+        "kind": _codes(RELATIONS, kinds), "valid_from": Days(since), "valid_to": Days(ended, missing=is_open),
+    }  # fmt: skip
 
 
 def _trade(
     rng: np.random.Generator, customer_ids: pa.Array, status: Ints, open_on: Ints, wealth: npt.NDArray[np.float64],
-    dormant_traders: Ints, dirt: dict[str, int], year_end: date, last_workday: int, written: int,
-) -> list[pa.Array]:  # fmt: skip
-    """The month's transactions: about five per active customer, heavy-tailed, and two per dormant trader."""
-    counts = np.where(status == ACTIVE, np.minimum(np.exp(rng.normal(0.95, 1.2, len(status))), 4_000), 0).astype(
-        np.int64
-    )
-    spoilt = dirt["impossible_date"] + dirt["unreadable_amount"] + dirt["unknown_customer"]
-    if counts.sum() < spoilt:
+    dormant_traders: Ints, dirt: dict[str, int], year_end: date, last_workday: int, number: int, goal: int | None,
+) -> Iterator[Rows]:  # fmt: skip
+    """The month's transactions: about five per active customer or the goal in all, heavy-tailed, two per dormant trader."""
+    weights = np.where(status == ACTIVE, np.minimum(np.exp(rng.normal(0.95, 1.2, len(status))), 4_000), 0)
+    counts = weights.astype(np.int64)
+    planted = ("impossible_date", "unreadable_amount", "unknown_customer")
+    spoilt = sum(dirt[kind] for kind in planted)
+    if goal is not None:
+        # Who trades not at all stays so; the others share the goal by their weights, to the last one.
+        shares = np.cumsum(np.where(counts > 0, weights, 0) if counts.any() else status == ACTIVE, dtype=np.float64)
+        bounds = (shares * ((goal - 2 * len(dormant_traders)) / shares[-1])).astype(np.int64)
+        bounds[shares == shares[-1]] = goal - 2 * len(dormant_traders)
+        counts = np.diff(bounds, prepend=0)
+    elif counts.sum() < spoilt:
         counts[np.flatnonzero(status == ACTIVE)[0]] += spoilt
-    customer = np.repeat(np.arange(len(counts)), counts)
-    regular = len(customer)
-    customer = np.concatenate([customer, np.repeat(dormant_traders, 2)])
-    size = len(customer)
+    regular = int(counts.sum())
+    customer = np.concatenate([np.repeat(np.arange(len(counts)), counts), np.repeat(dormant_traders, 2)])
 
     month_start = np.datetime64(year_end.replace(day=1))
     workdays = np.arange(month_start, np.datetime64(last_workday, "D") + 1)
     workdays = workdays[np.is_busday(workdays)].astype(np.int64)
     opened = np.busday_offset(open_on.astype("datetime64[D]"), 0, roll="forward").astype(np.int64)
-    traded_on = np.maximum(workdays[rng.integers(0, len(workdays), size)], opened[customer])
-    kind = _pick(rng, [share for _, share in KINDS], size)
-    kind[regular:] = 0
-    scale = np.array([0.0, 0.0, 0.4, 0.3, -6.0, -5.5, -2.0])[kind]
-    cents = np.clip(np.exp(rng.normal(wealth[customer] + scale, 1.1)) * 100, 1, 10**13).astype(np.int64)
+    # Each chunk of customers numbers its transactions on its own, from a hundred million on.
+    first_id = year_end.year * 10**12 + year_end.month * 10**10 + number * 10**8 + 1
+    for start, stop in _parts(len(customer), SLICE):
+        size, ordinary = stop - start, min(stop, regular) - min(start, regular)
+        whose = customer[start:stop]
+        traded_on = np.maximum(workdays[rng.integers(0, len(workdays), size)], opened[whose])
+        kind = _pick(rng, [share for _, share in KINDS], size)
+        kind[ordinary:] = 0
+        scale = np.array([0.0, 0.0, 0.4, 0.3, -6.0, -5.5, -2.0])[kind]
+        cents = np.clip(np.exp(rng.normal(wealth[whose] + scale, 1.1)) * 100, 1, 10**13).astype(np.int64)
 
-    bad_dates, bad_amounts, strangers = np.split(
-        rng.permutation(regular)[:spoilt], np.cumsum([dirt["impossible_date"], dirt["unreadable_amount"]])
-    )
-    dates = _dates(traded_on)
-    dates = pc.if_else(pa.array(_mask(size, bad_dates)), f"{year_end:%Y-%m}-32", dates)
-    hundredths = _texts([f"{n:02d}" for n in range(100)]).take(pa.array(cents % 100))
-    amounts = pc.binary_join_element_wise(pa.array(cents // 100).cast(pa.string()), hundredths, ".")
-    amounts = pc.if_else(pa.array(_mask(size, bad_amounts)), "1O0.00", amounts)
-    owners = customer_ids.take(pa.array(customer))
-    unknown = _padded(9_900_000_000 + written + np.sort(strangers), 10)
-    owners = pc.replace_with_mask(owners, pa.array(_mask(size, strangers)), unknown)
-    ids = _padded(year_end.year * 10**12 + year_end.month * 10**10 + written + 1 + np.arange(size), 16)
-    return [ids, owners, dates, _codes(KINDS, kind), amounts]
+        bounds = [dirt[kind] * min(stop, regular) // regular - dirt[kind] * min(start, regular) // regular
+                  for kind in planted]  # fmt: skip
+        bad_dates, bad_amounts, strangers = np.split(rng.permutation(ordinary)[: sum(bounds)], np.cumsum(bounds[:-1]))
+        owners = customer_ids.take(pa.array(whose))
+        unknown = padded(9_900_000_000 + (number * 10**6 + start + np.sort(strangers)) % 10**8, 10)
+        owners = pc.replace_with_mask(owners, pa.array(mask_of(size, strangers)), unknown)
+        yield {
+            "transaction_id": padded(first_id + np.arange(start, stop), 16), "customer_id": owners,
+            "traded_on": Days(traded_on, impossible=bad_dates), "kind": _codes(KINDS, kind),
+            "amount_cny": Cents(cents, unreadable=bad_amounts),
+        }  # fmt: skip

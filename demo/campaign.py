@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -22,7 +23,8 @@ from rich.table import Table
 from typer.testing import CliRunner
 
 from demo.branches import answer
-from demo.brokerage import build_extracts
+from demo.brokerage import LOCAL_PARTS, Extracts, build_extracts, refuse_order
+from demo.dialects import BERKA, CANONICAL
 from models import CallbackError
 from models.calendar import SHANGHAI
 from tasks.postoffice import folder_of, post_office
@@ -66,11 +68,56 @@ class DemoError(CallbackError):
     """The demo would destroy something, or one of its steps failed."""
 
 
-def run_demo(*, customers: int, branches: int, seed: int, console: Console) -> int:
+def write_extracts(
+    directory: Path, *, customers: int, branches: int, seed: int, profile: str, form: Literal["csv", "parquet"],
+    transactions: int | None, console: Console,
+) -> None:  # fmt: skip
+    """A brokerage's extracts in a folder of their own, what they hold, and the command that takes them in."""
+    refuse_order(customers=customers, branches=branches, transactions=transactions, dialect=profile, form=form)
+    if directory.exists() and any(directory.iterdir()):
+        raise DemoError(f"{directory} holds something already; --extracts names a new or empty folder")
+    began = time.monotonic()
+    bar = Progress(
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,}/{task.total:,}"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+    with bar:
+        line = bar.add_task("customers", total=customers)
+        built = build_extracts(
+            directory, customers=customers, branches=branches, seed=seed, year_end=YEAR_END, transactions=transactions,
+            dialect=profile, form=form, progress=lambda written: bar.update(line, completed=written),
+        )  # fmt: skip
+    seconds = time.monotonic() - began
+    table = Table(title=f"{profile} · {YEAR_END}", title_justify="left")
+    table.add_column("表 table")
+    table.add_column("行 rows", justify="right")
+    for name, rows in (*built.rows.items(), ("Σ", sum(built.rows.values()))):
+        table.add_row(name, f"{rows:,}")
+    console.print(table)
+    console.print(
+        f"{len(built.files)} files, {built.size_bytes:,} bytes, {seconds:.1f} s, "
+        f"{sum(built.rows.values()) / seconds:,.0f} rows/s",
+        highlight=False,
+    )
+    home = Settings().home
+    # A demo's home takes no extracts from outside.
+    words = ["HUIFANG_HOME=var/extracts"] if (home.resolve() / MARKER).exists() else []
+    words += ["huifang", *_pull(profile, directory.resolve()), "--as-of", f"{YEAR_END}"]
+    console.print(f"take them in:\n  {' '.join(words)}", soft_wrap=True, highlight=False, markup=False)
+
+
+def run_demo(
+    *, customers: int, branches: int, seed: int, console: Console, profile: str = CANONICAL.name,
+    form: Literal["csv", "parquet"] = "csv", transactions: int | None = None,
+) -> int:  # fmt: skip
     """Wipe the demo's home, run the month, show what came of it; 0 when every balance holds, else 1."""
+    refuse_order(customers=customers, branches=branches, transactions=transactions, dialect=profile, form=form)
     home = Settings().home.resolve()
     _clean(home)
-    steps = sum(len(_commands(step, day, home)) if step != "branches" else 1 for step, day, _ in MONTH) + 2
+    steps = sum(len(_commands(step, profile, home)) if step != "branches" else 1 for step, _, _ in MONTH) + 2
     bar = Progress(
         TextColumn("[progress.description]{task.description:<28}"),
         BarColumn(),
@@ -87,7 +134,11 @@ def run_demo(*, customers: int, branches: int, seed: int, console: Console) -> i
         needed = [*dict.fromkeys(f"flows.{step}" for step, _, _ in MONTH if step != "branches"), "matplotlib.figure"]
         imports = Thread(target=lambda: [import_module(name) for name in needed])
         imports.start()
-        built = build_extracts(home / "inbox", customers=customers, branches=branches, seed=seed, year_end=YEAR_END)
+        built = build_extracts(
+            home / "inbox", customers=customers, branches=branches, seed=seed, year_end=YEAR_END,
+            transactions=transactions, dialect=profile, form=form,
+            progress=lambda written: bar.update(line, description=f"extracts {written:,}"),
+        )  # fmt: skip
         bar.update(line, advance=1, description="prefect server")
         with (
             prefect_server(home, environ=os.environ, log=home / "log" / "prefect-server.log") as api_url,
@@ -111,7 +162,7 @@ def run_demo(*, customers: int, branches: int, seed: int, console: Console) -> i
                             )
                             bar.advance(line)
                             continue
-                        for words in _commands(step, day, home):
+                        for words in _commands(step, profile, home):
                             bar.update(line, description=f"{day} {step}")
                             _huifang(home, *words, "--as-of", day, "--now", clock)
                             bar.advance(line)
@@ -123,23 +174,21 @@ def run_demo(*, customers: int, branches: int, seed: int, console: Console) -> i
     return show(found, built, home, console)
 
 
-def _commands(step: str, day: str, home: Path) -> list[list[str]]:
+def _commands(step: str, profile: str, home: Path) -> list[list[str]]:
     match step:
         case "pull":
-            return [
-                [
-                    "run",
-                    "pull",
-                    "--profile",
-                    str(PROJECT / "profiles" / "canonical.yaml"),
-                    "--inbox",
-                    str(home / "inbox"),
-                ]
-            ]
+            return [_pull(profile, home / "inbox")]
         case "draw":
-            return [["run", "draw", "--programme", name, "--period", PERIOD] for name in PROGRAMMES]
+            # A source that knows no developers has nobody to call about them.
+            names = PROGRAMMES[:1] if profile == BERKA.name else PROGRAMMES
+            return [["run", "draw", "--programme", name, "--period", PERIOD] for name in names]
         case _:
             return [["run", step]]
+
+
+def _pull(profile: str, inbox: Path) -> list[str]:
+    words = ["run", "pull", "--profile", str(PROJECT / "profiles" / f"{profile}.yaml"), "--inbox", str(inbox)]
+    return [*words, "--roster", str(inbox / "contacts" / "roster.csv")] if profile == BERKA.name else words
 
 
 def _huifang(home: Path, *words: str) -> str:
@@ -169,7 +218,7 @@ def _clean(home: Path) -> None:
     (home / "log").mkdir(exist_ok=True, mode=0o700)
 
 
-def show(found: dict[str, Any], built: Any, home: Path, console: Console) -> int:
+def show(found: dict[str, Any], built: Extracts, home: Path, console: Console) -> int:
     """The month's counts with their balances, and what is worth opening."""
     console.print()
     pulled = found["pulls"][0]
@@ -225,9 +274,8 @@ def show(found: dict[str, Any], built: Any, home: Path, console: Console) -> int
     )
 
     holds = all(balance["holds"] for campaign in campaigns for balance in campaign["balances"])
-    roster = (home / "inbox" / "roster.csv").read_text(encoding="utf-8").splitlines()
-    director = next(line.split(",")[3] for line in roster[1:] if line.split(",")[1] == "operations_director")
-    branch_no = next(line.split(",")[0] for line in roster[1:] if line.split(",")[3] == director)
+    branch_no = "0001"
+    director = f"{LOCAL_PARTS['operations_director']}.{branch_no}@branch.example"
     sheet = _sheet(
         folder_of(home / "maildir", director),
         home / "keys" / "branches" / f"{branch_no}.key",

@@ -119,14 +119,15 @@ def freeze_year(
     con = lake.connect(settings)
     opened = {table: lake.open_table(settings, snapshot.path, con) for table, snapshot in snapshots.items()}
     base = frame.Base(opened["customers"], opened.get("staff"), opened.get("relations"))
-    judged = con.create_table("judged", frame.judge(base, rules, base_on), temp=True)
+    judged = lake.keep(con, "judged", frame.judge(base, rules, base_on))
     ledger = frame.LEDGER.validate(frame.ledger(judged).execute())
     total = customers.accepted + waived
     frame.balance(ledger, {"rejected": waived}, total)
     plan = frame.plan_year(frame.sizes(judged).execute(), rules)
-    transactions = lake.open_table(settings, optional.path, con) if optional else None
+    traded = lake.open_activity(settings, optional.path, con) if optional else None
     found = {
-        kind: int(table.count().execute()) for kind, table in frame.contradictions(base, transactions, base_on).items()
+        kind: int(table.count().execute())
+        for kind, table in frame.contradictions(base.customers, traded, base_on).items()
     }
 
     path = Path("frames") / year_id

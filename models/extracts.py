@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import ibis
@@ -18,33 +20,67 @@ import pandera.pandas as pa
 from pandera.engines import pandas_engine
 
 from models import CallbackError
-from models.canonical import ID, ORPHANS, TABLES, allowed_codes, meta_of, references
-from models.profile import ColumnSource, DateForm, Lookup, Profile, TableProfile, canonical_table
+from models.canonical import (
+    CHECKED_ID,
+    FIRM_CHECKS,
+    FIRM_WEIGHTS,
+    ID,
+    ORPHANS,
+    REASONS,
+    RESIDENT_CHECKS,
+    RESIDENT_WEIGHTS,
+    TABLES,
+    allowed_codes,
+    meta_of,
+    references,
+)
+from models.framing import HeaderError
+from models.profile import (
+    CANONICAL_FORM,
+    ColumnSource,
+    DateForm,
+    FileForm,
+    Filter,
+    Lookup,
+    Profile,
+    TableProfile,
+    canonical_table,
+)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a marker, a control file or a trailer says a file holds; None or absent = nothing is said."""
+
+    rows: int | None = None
+    totals: Mapping[str, Decimal] = field(default_factory=dict)
+    """Sum of a source column over all data rows."""
+    said_by: str = ""
+    """The file or line that says so, for the error."""
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of a delivery, readable as UTF-8 text."""
+    """One file of a delivery, kept raw."""
 
     table_name: str
     name: str
-    """As found in the inbox."""
+    """As found in the inbox; an entry of an archive is archive.zip/entry."""
     sha256: str
     """Of the bytes as they came."""
     size_bytes: int
-    text_path: str
-    """Decoded and decompressed; the raw copy itself where neither was needed."""
-    has_bad_bytes: bool = False
-    """Some bytes did not decode; they stand as U+FFFD, and the rows that hold one are rejected."""
+    path: str
+    """The raw copy."""
+    form: FileForm = CANONICAL_FORM
+    member: str = ""
+    """The archive's entry to read, when the raw copy is a zip archive."""
+    expected: Expected | None = None
+    """What the file beside it said; a trailer is found when the rows are read."""
     is_canonical: bool = False
     """Written in our own names and codes, whatever the profile says."""
 
 
 # ---- headers ------------------------------------------------------------------------------------------------
-
-
-class HeaderError(CallbackError):
-    """The header of a file is not the one its profile describes."""
 
 
 def check_header(header: list[str], file: SourceFile, profile: Profile) -> None:
@@ -53,8 +89,13 @@ def check_header(header: list[str], file: SourceFile, profile: Profile) -> None:
     Raises HeaderError naming the file, the columns and what was found.
     """
     table_name, table = file.table_name, table_profile(profile, file)
-    where, found = f"{file.name} ({table_name}, profile {profile.name})", ", ".join(header)
+    where = f"{file.name} ({table_name}, profile {profile.name})"
     needed = table.used_columns() + ([] if file.is_canonical else profile.looked_up_by(table_name))
+    found, expected = ", ".join(header), {*needed, *table.ignore_columns}
+    if sum(name in expected for name in header) * 2 < len(expected - {"*"}):
+        # A first line that is no header is somebody's row.
+        found = f"{len(header)} columns, few of which the profile knows; is the first line a header?"
+        header = [name if name in expected else "(not shown)" for name in header]
     if doubled := [name for name, times in Counter(header).items() if times > 1]:
         raise HeaderError(f"{where}: the header names {', '.join(doubled)} more than once; found {found}")
     if missing := [name for name in dict.fromkeys(needed) if name not in header]:
@@ -83,9 +124,17 @@ _DATE_FORMS = {
     # Counters often append a midnight.
     "yyyy-MM-dd": "^[0-9]{4}-[0-9]{2}-[0-9]{2}( 00:00:00([.]0+)?)?$",
     "yyyy/MM/dd": "^[0-9]{4}/[0-9]{2}/[0-9]{2}( 00:00:00([.]0+)?)?$",
+    "yyyy.MM.dd": "^[0-9]{4}[.][0-9]{2}[.][0-9]{2}( 00:00:00([.]0+)?)?$",
     "yyyyMMdd": "^[0-9]{8}$",
+    "excel": "^[1-9][0-9]{0,5}([.]0+)?$",
 }
+_EXCEL_ZERO = date(1899, 12, 30)  # day 60 is their 29 February 1900, which never was; later days are right so
 _NUMBER = "^[+-]?[0-9]{1,16}([.][0-9]{0,2}0*)?$"
+_UNITS = {
+    # No more decimals than leave whole fen; trailing zeros are harmless.
+    "fen": ("^[+-]?[0-9]{1,18}([.]0*)?$", Decimal("0.01")),
+    "wan_yuan": ("^[+-]?[0-9]{1,12}([.][0-9]{0,6}0*)?$", Decimal(10_000)),
+}
 _SPLIT = "\t"
 
 
@@ -99,57 +148,123 @@ def judge_rows(
     file_no: int,
     file: SourceFile,
     profile: Profile,
-    known: Mapping[str, ir.Table],
+    known: Mapping[str, ir.Table] | None,
 ) -> ir.Table:
     """One row per row of the file: its canonical values, parsed, with a verdict in `fault`.
 
-    `raw` holds `row_number` (the header is row 1) and text columns c0, c1, … in the order of the header; `known`
-    the keys of the tables taken in before (see `keys_of`). `fault` is null for a row without fault, otherwise
-    verdict, rule and column, to be read by `split_fault`; `unknown:<column>` holds a code the profile does not
-    know; `by:<column>` the source columns that other tables look rows up by. Doubled ids are not seen here:
-    see `first_rows`.
+    `raw` holds `row_number` (the header is row 1), text columns c0, c1, … in the order of the header and, where a
+    byte did not decode, `garbled`; `known` the keys of the tables taken in before (see `keys_of`), or None where
+    `raw` brings what `reference_columns` names. `fault` is null for a row without fault, otherwise verdict, rule
+    and column, to be read by `split_fault`; `remark` is what is only reported; `unknown:<column>` holds a code the
+    profile does not know; `by:<column>` the source columns that other tables look rows up by. Doubled ids are not
+    seen here: see `first_rows`.
     """
     table_name = file.table_name
     schema, table = TABLES[table_name], table_profile(profile, file)
-    # Every text is cleaned once, in a layer of its own, so that the engine computes it once.
-    free = {name for name, column in schema.columns.items() if meta_of(column, "is_free_text")}
-    cleaned: dict[str, ir.Value] = {}
-    for name in schema.columns:
-        if source := table.column(name):
-            cleaned[f"text:{name}"] = clean_text(_raw_column(raw, header, source.source), name in free)
-    for name, lookup in table.lookups.items():
-        cleaned[f"text:{name}"] = clean_text(_raw_column(raw, header, lookup.source))
-    for rule in table.filters:
-        cleaned[f"filter:{rule.name}"] = clean_text(_raw_column(raw, header, rule.column))
-    looked_up_by = [] if file.is_canonical else profile.looked_up_by(table_name)
-    for column in looked_up_by:
-        cleaned[f"by:{column}"] = clean_text(_raw_column(raw, header, column))
-    garbled: ir.BooleanValue = ibis.literal(False)
-    if file.has_bad_bytes:
-        for i in range(len(header)):
-            garbled = garbled | raw[f"c{i}"].contains("\ufffd").fill_null(False)
-    rows = raw.select(row_number=raw.row_number, file_no=ibis.literal(file_no, "int32"), garbled=garbled, **cleaned)
-    canonical = {name: _canonical_text(rows, name, column, profile, table) for name, column in schema.columns.items()}
-    rows = rows.mutate(**{f"value:{name}": text for name, text in canonical.items()})
+    rows = canonical_texts(raw, header, file, profile)
+    if known is not None:
+        for name, referred in references(table_name).items():
+            found = reference(known[referred], table.lookups.get(name))
+            found = found.rename(lambda field, name=name: f"{name}:{field}")
+            rows = rows.left_join(found, rows[f"value:{name}"] == found[f"{name}:ref"]).drop(f"{name}:ref")
 
-    for name, referred in references(table_name).items():
-        found = _reference(known[referred], table.lookups.get(name))
-        found = found.rename(lambda field, name=name: f"{name}:{field}")
-        rows = rows.left_join(found, rows[f"value:{name}"] == found[f"{name}:ref"]).drop(f"{name}:ref")
-
-    values = {name: _value(rows, name, column, profile, table) for name, column in schema.columns.items()}
+    parsed = {
+        f"parsed:{name}": _value(rows, name, column, profile, table)
+        for name, column in schema.columns.items()
+        if name in table.lookups or not _is_text(column)
+    }
+    rows = rows.mutate(**parsed)  # a layer of its own: each text is parsed once
+    values = {
+        name: rows[f"parsed:{name}" if f"parsed:{name}" in parsed else f"value:{name}"] for name in schema.columns
+    }
     unknown = {f"unknown:{name}": text for name, text in _unknown_codes(rows, schema, table)}
-    fault = ibis.cases(
-        *((mask, _fault("ignored", rule, column)) for rule, column, mask in _ignored(rows, table)),
-        (rows.garbled, _fault("rejected", "bad_byte", "")),
-        *_faults_of_columns(rows, schema, values, profile, table),
+    faults = [
+        *_faults_of_columns(rows, schema.columns, values, profile, table),
         *_faults_of_references(rows, table_name, table),
-        else_=ibis.null("string"),
+        *_faults_of_rows(schema, values),
+    ]
+    fault = _first_of(
+        [(mask, _fault("ignored", rule, column)) for rule, column, mask in _ignored(rows, table)]
+        + ([(rows.garbled, _fault("rejected", "bad_byte", ""))] if "garbled" in rows.columns else [])
+        + [(mask, said) for mask, reason, said in faults if reason not in table.report]
     )
-    judged = rows.select("row_number", "file_no", *(f"by:{c}" for c in looked_up_by), **values, **unknown, fault=fault)
+    remark = _first_of([(mask, said) for mask, reason, said in faults if reason in table.report])
+    by = [column for column in rows.columns if column.startswith("by:")]
+    judged = rows.select(
+        "row_number",
+        *by,
+        **values,
+        **unknown,
+        file_no=ibis.literal(file_no, "int32"),
+        fault=fault,
+        remark=remark,
+    )
     # An ignored row is not read further, so its codes need not be known either.
     ignored = judged.fault.startswith(f"ignored{_SPLIT}").fill_null(False)
     return judged.mutate(**{name: ignored.ifelse(ibis.null("string"), judged[name]) for name in unknown})
+
+
+def _first_of(cases: list[tuple[ir.BooleanValue, ir.StringValue]]) -> ir.StringValue:
+    return ibis.cases(*cases, else_=ibis.null("string")) if cases else ibis.null("string")
+
+
+def canonical_texts(raw: ir.Table, header: list[str], file: SourceFile, profile: Profile) -> ir.Table:
+    """The texts of a file's rows, cleaned: text:<column> as the source says it, value:<column> as we do.
+
+    Every text is cleaned once, in a layer of its own, so that the engine computes it once.
+    """
+    schema, table = TABLES[file.table_name], table_profile(profile, file)
+    free = {name for name, column in schema.columns.items() if meta_of(column, "is_free_text")}
+
+    def tidy(source: str, is_free_text: bool = False) -> ir.StringValue:
+        return clean_text(raw[f"c{header.index(source)}"], is_free_text)
+
+    cleaned: dict[str, ir.Value] = {}
+    for name in schema.columns:
+        if source := table.column(name):
+            cleaned[f"text:{name}"] = tidy(source.source, name in free)
+    for name, lookup in table.lookups.items():
+        cleaned[f"text:{name}"] = tidy(lookup.source)
+    for rule in table.filters:
+        cleaned[f"filter:{rule.name}"] = tidy(rule.column)
+    for column in [] if file.is_canonical else profile.looked_up_by(file.table_name):
+        cleaned[f"by:{column}"] = tidy(column)
+    carried = [name for name in raw.columns if name in ("row_number", "garbled") or ":" in name]
+    rows = raw.select(*carried, **cleaned)
+    canonical = {name: _canonical_text(rows, name, column, profile, table) for name, column in schema.columns.items()}
+    return rows.mutate(**{f"value:{name}": text for name, text in canonical.items()})
+
+
+REFERENCE_FIELDS = {"value": "string", "values": "int64", "ignored": "string", "rejected": "boolean"}
+
+
+def reference_columns(table_name: str) -> dict[str, str]:
+    """Name and type of the columns by which rows carry what became of the ids they refer to."""
+    return {f"{name}:{field}": kind for name in references(table_name) for field, kind in REFERENCE_FIELDS.items()}
+
+
+def judge_values(texts: ir.Table, name: str, file: SourceFile, profile: Profile) -> ir.Table:
+    """What the rules of one canonical column make of some texts: text, value, and whether no rule objects (is_good).
+
+    For columns of few distinct texts, which are judged once instead of row by row. `texts` has the column `text`.
+    """
+    schema, table = TABLES[file.table_name], table_profile(profile, file)
+    column = schema.columns[name]
+    cleaned = clean_text(texts.text, bool(meta_of(column, "is_free_text")))
+    rows = texts.select("text", **{f"text:{name}": cleaned})
+    rows = rows.mutate(**{f"value:{name}": _canonical_text(rows, name, column, profile, table)})
+    value = rows[f"value:{name}"] if _is_text(column) else _value(rows, name, column, profile, table)
+    objections = [mask for mask, _, _ in _faults_of_columns(rows, {name: column}, {name: value}, profile, table)]
+    objections += [rows[f"text:{name}"].isin(rule.codes) for rule in table.ignore_codes if rule.column == name]
+    objections += [text.notnull() for column_name, text in _unknown_codes(rows, schema, table) if column_name == name]
+    objected = ibis.or_(*(mask.fill_null(False) for mask in objections)) if objections else ibis.literal(False)
+    return rows.select(text=rows.text, value=value, is_good=~objected)
+
+
+def filter_values(texts: ir.Table, rule: Filter) -> ir.Table:
+    """Which texts of a filter's column do not make the filter ignore their rows: text, value (itself), is_good."""
+    rows = texts.select("text", **{f"filter:{rule.name}": clean_text(texts.text)})
+    return rows.select(text=rows.text, value=rows.text, is_good=~_is_filtered(rows, rule).fill_null(False))
 
 
 def table_profile(profile: Profile, file: SourceFile) -> TableProfile:
@@ -166,10 +281,6 @@ def clean_text(text: ir.StringValue, is_free_text: bool = False) -> ir.StringVal
     tidy = text if is_free_text else text.translate(_FULL, _HALF)
     tidy = tidy.re_replace(f"^[{edge}]+|[{_BLANKS}]+$", "")
     return text.re_search(_DIRTY).ifelse(tidy, text).nullif("")
-
-
-def _raw_column(raw: ir.Table, header: list[str], name: str) -> ir.StringValue:
-    return raw[f"c{header.index(name)}"]
 
 
 def _canonical_text(
@@ -189,13 +300,20 @@ def _canonical_text(
         text = short.ifelse(text.lpad(source.width, "0"), text)
     if source.thousands:
         text = text.replace(source.thousands, "")
-    if codes := profile.code_table(source):
+    if source.decimal != ".":
+        text = text.replace(source.decimal, ".")
+    codes = profile.code_table(source) or {code: code for code in allowed_codes(column) or ()}
+    if codes:
         text = text.cases(*codes.items(), else_=ibis.null("string"))
     return text
 
 
 def _is_date(column: pa.Column) -> bool:
     return isinstance(column.dtype, pandas_engine.DateTime)
+
+
+def _is_text(column: pa.Column) -> bool:
+    return not _is_date(column) and not isinstance(column.dtype, pandas_engine.Decimal)
 
 
 def _nones(column: pa.Column, source: ColumnSource, profile: Profile) -> list[str]:
@@ -207,16 +325,27 @@ def _value(rows: ir.Table, name: str, column: pa.Column, profile: Profile, table
     text = rows[f"{name}:value"] if name in table.lookups else rows[f"value:{name}"]
     if _is_date(column):
         return ibis.cases(
-            *(
-                (text.re_search(_DATE_FORMS[form]), _iso_text(text, form).try_cast("date"))
-                for form in _date_forms(name, profile, table)
-            ),
+            *((text.re_search(_DATE_FORMS[form]), _day(text, form)) for form in _date_forms(name, profile, table)),
             else_=ibis.null("date"),
         )
     if isinstance(column.dtype, pandas_engine.Decimal):
         kind = f"decimal({column.dtype.precision}, {column.dtype.scale})"
-        return text.re_search(_NUMBER).ifelse(text.try_cast(kind), ibis.null(kind))
+        source = table.column(name)
+        unit = source.unit if source else "yuan"
+        if unit == "yuan":
+            return text.re_search(_NUMBER).ifelse(text.try_cast(kind), ibis.null(kind))
+        pattern, factor = _UNITS[unit]
+        amount = text.try_cast("decimal(30, 6)") * ibis.literal(factor, "decimal(8, 2)")
+        return text.re_search(pattern).ifelse(amount.try_cast(kind), ibis.null(kind))
     return text
+
+
+def _day(text: ir.StringValue, form: DateForm) -> ir.DateValue:
+    if form == "excel":
+        days = text.re_extract("^([0-9]+)", 1).try_cast("int64")
+        # A day plus an interval is a time on the engine, though Ibis calls it a day.
+        return (ibis.literal(_EXCEL_ZERO) + days.as_interval("D")).cast("timestamp").cast("date")
+    return _iso_text(text, form).try_cast("date")
 
 
 def _date_forms(name: str, profile: Profile, table: TableProfile) -> list[DateForm]:
@@ -228,8 +357,10 @@ def _date_forms(name: str, profile: Profile, table: TableProfile) -> list[DateFo
 
 def _iso_text(text: ir.StringValue, form: DateForm) -> ir.StringValue:
     if form == "yyyyMMdd":
-        return text.substr(0, 4) + "-" + text.substr(4, 2) + "-" + text.substr(6, 2)
-    return text.substr(0, 10).replace("/", "-") if form == "yyyy/MM/dd" else text.substr(0, 10)
+        return text.left(4) + "-" + text.substr(4, 2) + "-" + text.substr(6, 2)
+    iso = text.left(10)
+    separator = {"yyyy/MM/dd": "/", "yyyy.MM.dd": "."}.get(form)
+    return iso.replace(separator, "-") if separator else iso
 
 
 def _fault(verdict: str, rule: str, column: str) -> ir.StringScalar:
@@ -247,13 +378,16 @@ DUPLICATE = _SPLIT.join(["rejected", "duplicate_id"]) + _SPLIT
 
 def _ignored(rows: ir.Table, table: TableProfile) -> Iterator[tuple[str, str, ir.BooleanValue]]:
     for rule in table.filters:
-        text = rows[f"filter:{rule.name}"]
-        if rule.any_of is not None:
-            yield rule.name, rule.column, text.isin(rule.any_of)
-        else:
-            yield rule.name, rule.column, text.notin(rule.none_of) | text.isnull()
+        yield rule.name, rule.column, _is_filtered(rows, rule)
     for ignored in table.ignore_codes:
         yield ignored.name, ignored.column, rows[f"text:{ignored.column}"].isin(ignored.codes)
+
+
+def _is_filtered(rows: ir.Table, rule: Filter) -> ir.BooleanValue:
+    text = rows[f"filter:{rule.name}"]
+    if rule.any_of is not None:
+        return text.isin(rule.any_of)
+    return text.notin(rule.none_of) | text.isnull()
 
 
 def _unknown_codes(
@@ -261,41 +395,67 @@ def _unknown_codes(
 ) -> Iterator[tuple[str, ir.StringValue]]:
     for name, column in schema.columns.items():
         allowed, source = allowed_codes(column), table.column(name)
-        if allowed is None or source is None:
+        if allowed is None or source is None or f"text:{name}" not in rows.columns:
             continue
-        text, value = rows[f"text:{name}"], rows[f"value:{name}"]
-        strange = text.notnull() & (value.isnull() | value.notin(allowed))
+        strange = rows[f"text:{name}"].notnull() & rows[f"value:{name}"].isnull()
         if source.none:
-            strange = strange & text.notin(source.none)
-        yield name, strange.ifelse(text, ibis.null("string"))
+            strange = strange & rows[f"text:{name}"].notin(source.none)
+        yield name, strange.ifelse(rows[f"text:{name}"], ibis.null("string"))
+
+
+Fault = tuple[ir.BooleanValue, str, ir.StringValue]
+"""The rows it holds for, the reason code, and what stands in `fault`."""
+
+
+def _rejected(mask: ir.BooleanValue, reason: str, column: str) -> Fault:
+    return mask, reason, _fault("rejected", reason, column)
 
 
 def _faults_of_columns(
-    rows: ir.Table, schema: pa.DataFrameSchema, values: Mapping[str, ir.Value], profile: Profile, table: TableProfile
-) -> Iterator[tuple[ir.BooleanValue, ir.StringScalar]]:
-    for name, column in schema.columns.items():
+    rows: ir.Table,
+    columns: Mapping[str, pa.Column],
+    values: Mapping[str, ir.Value],
+    profile: Profile,
+    table: TableProfile,
+) -> Iterator[Fault]:
+    for name, column in columns.items():
         text, value = rows[f"value:{name}"], values[name]
         if not column.nullable:
-            yield text.isnull(), _fault("rejected", "missing", name)
+            yield _rejected(text.isnull(), "missing", name)
         if name in table.lookups:
             continue  # the value found is an accepted id; what was not found is told by the reference
         if _is_date(column):
+            lost = text.notnull() & value.isnull()
             has_form = ibis.or_(*(text.re_search(_DATE_FORMS[f]) for f in _date_forms(name, profile, table)))
-            yield text.notnull() & ~has_form, _fault("rejected", "bad_date", name)
-            yield text.notnull() & value.isnull(), _fault("rejected", "impossible_date", name)
+            # Only a text that could not be read is looked at again.
+            yield _rejected(lost.ifelse(~has_form, ibis.literal(False)), "bad_date", name)
+            yield _rejected(lost, "impossible_date", name)
         elif isinstance(column.dtype, pandas_engine.Decimal):
-            yield text.notnull() & value.isnull(), _fault("rejected", "bad_number", name)
+            yield _rejected(text.notnull() & value.isnull(), "bad_number", name)
         for check in column.checks:
+            if check.name == "isin" and table.column(name) is not None:
+                continue  # the code table leads to allowed codes alone, and what it lacks stops the intake
             reason, mask = _broken(check, value)
-            yield mask, _fault("rejected", reason, name)
+            if f"{name}:value" in rows.columns:
+                # An id that was found is an accepted one, which passed these checks in its own table.
+                mask = rows[f"{name}:value"].isnull().ifelse(mask, ibis.literal(False))
+            yield _rejected(mask, reason, name)
+
+
+def _faults_of_rows(schema: pa.DataFrameSchema, values: Mapping[str, ir.Value]) -> Iterator[Fault]:
+    for check in schema.checks:
+        if check.name != "not_before":
+            raise NotImplementedError(f"no mask is derived from the check {check.name}; add it here")
+        later, earlier = check.statistics["later"], check.statistics["earlier"]
+        yield _rejected(values[later] < values[earlier], check.error, later)
 
 
 def _broken(check: pa.Check, value: ir.Value) -> tuple[str, ir.BooleanValue]:
-    """The reason code and the mask of the rows that break one of pandera's built-in checks."""
+    """The reason code and the mask of the rows that break one of pandera's checks; its `error` names another reason."""
     statistics: dict[str, Any] = check.statistics or {}
     match check.name:
         case "str_matches":
-            return "bad_form", ~value.re_search(statistics["pattern"])
+            return _reason(check, "bad_form"), ~value.re_search(statistics["pattern"])
         case "isin":
             return "unknown_code", value.notin(statistics["allowed_values"])
         case "str_length":
@@ -304,36 +464,56 @@ def _broken(check: pa.Check, value: ir.Value) -> tuple[str, ir.BooleanValue]:
         case "greater_than_or_equal_to":
             least = statistics["min_value"]
             return "out_of_range", value < (ibis.literal(least.date()) if isinstance(least, pd.Timestamp) else least)
+        case "has_checksum":
+            return _reason(check, "bad_checksum"), value.re_search(CHECKED_ID).ifelse(
+                ~_has_checksum(value), ibis.literal(False)
+            )
     raise NotImplementedError(f"no mask is derived from the check {check.name}; add it here")
 
 
-def _faults_of_references(
-    rows: ir.Table, table_name: str, table: TableProfile
-) -> Iterator[tuple[ir.BooleanValue, ir.StringValue]]:
+def _reason(check: pa.Check, otherwise: str) -> str:
+    return check.error if check.error in REASONS else otherwise  # pandera fills `error` with a sentence of its own
+
+
+def _has_checksum(text: ir.StringValue) -> ir.BooleanValue:
+    characters = [text.left(i + 1).right(1).ascii_str() for i in range(17)]
+    last = text.right(1).upper()
+    resident = ibis.literal(RESIDENT_CHECKS).substr(_weighed(characters, RESIDENT_WEIGHTS) % 11, 1)
+    firm = ibis.literal(FIRM_CHECKS).substr((31 - _weighed(characters, FIRM_WEIGHTS) % 31) % 31, 1)
+    return (last == resident).ifelse(ibis.literal(True), last == firm)
+
+
+def _weighed(characters: list[ir.IntegerValue], weights: tuple[int, ...]) -> ir.IntegerValue:
+    """The weighted sum of digits, given as their character codes."""
+    total = characters[0] * weights[0] - ord("0") * sum(weights)
+    for character, weight in zip(characters[1:], weights[1:], strict=True):
+        total = total + character * weight
+    return total
+
+
+def _faults_of_references(rows: ir.Table, table_name: str, table: TableProfile) -> Iterator[Fault]:
     for name, referred in references(table_name).items():
         excepted = meta_of(TABLES[table_name].columns[name], "excepted")
         text, value = rows[f"value:{name}"], rows[f"{name}:value"]
         lost = text.notnull() & value.isnull() & ((text != excepted) if excepted else ibis.literal(True))
         absent, not_accepted = ORPHANS[referred]
         if name in table.lookups:
-            yield rows[f"{name}:values"] > 1, _fault("rejected", "ambiguous_lookup", name)
+            yield _rejected(rows[f"{name}:values"] > 1, "ambiguous_lookup", name)
         # A rejected owner weighs more than an ignored one beside him: his rows would be ours, were he in order.
-        yield lost & rows[f"{name}:rejected"].fill_null(False), _fault("rejected", not_accepted, name)
+        yield _rejected(lost & rows[f"{name}:rejected"].fill_null(False), not_accepted, name)
         # What belongs to a customer who is none of ours is none of ours either, and by the same name.
         rule = rows[f"{name}:ignored"]
-        yield lost & rule.notnull(), ibis.literal(f"ignored{_SPLIT}") + rule + f"{_SPLIT}{name}"
-        yield lost, _fault("rejected", absent, name)
+        yield lost & rule.notnull(), "", ibis.literal(f"ignored{_SPLIT}") + rule + f"{_SPLIT}{name}"
+        yield _rejected(lost, absent, name)
 
 
 # ---- doubled ids, keys, unknown codes -----------------------------------------------------------------------
 
 
 def first_rows(judged: ir.Table, table_name: str) -> ir.Table:
-    """Of each id that occurs more than once among the rows not ignored: the file and row where it came first."""
+    """Of each id that more than one row without fault has: the file and row where it came first."""
     key: list[str] = TABLES[table_name].unique
-    rows = judged.filter(
-        *(judged[name].notnull() for name in key), ~judged.fault.startswith(f"ignored{_SPLIT}").fill_null(False)
-    )
+    rows = judged.filter(judged.fault.isnull())
     place = rows.file_no.cast("int64") * 2**40 + rows.row_number
     counted = rows.group_by(key).aggregate(first_place=place.min(), times=rows.count())
     return counted.filter(counted.times > 1).drop("times")
@@ -388,8 +568,11 @@ def _safe_key(rows: ir.Table, table_name: str) -> ir.StringValue:
     return (key.re_search(ID) & (key.length() <= 40)).ifelse(key, ibis.null("string"))
 
 
-def _reference(keys: ir.Table, lookup: Lookup | None) -> ir.Table:
-    """One row per value that a table may be referred to by: the accepted id, or why there is none."""
+def reference(keys: ir.Table, lookup: Lookup | None) -> ir.Table:
+    """One row per value that a table may be referred to by: ref, and the REFERENCE_FIELDS.
+
+    value is the accepted id, values how many there are, ignored the rule and rejected whether a row was.
+    """
     ref = keys[f"by:{lookup.key}"] if lookup else keys.key
     keys = keys.mutate(ref=ref).filter(ref.notnull())
     accepted = keys.verdict == "accepted"

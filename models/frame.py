@@ -103,6 +103,24 @@ def developers(base: Base, staff_kinds: tuple[str, ...], day: date) -> Table:
     return ranked.filter(ranked.place == 0).select("customer_id", developer_id=ranked.staff_id)
 
 
+TRADES = ("buy", "sell")
+
+
+def activity(transactions: Table) -> Table:
+    """One row per customer with a transaction: customer_id, transactions, trades, turnover_cny, last_traded_on.
+
+    Trades are purchases and sales, turnover the sum of their amounts without sign; last_traded_on is the last of them,
+    null where there is none.
+    """
+    is_trade = transactions.kind.isin(TRADES)
+    return transactions.group_by("customer_id").aggregate(
+        transactions=transactions.count(),
+        trades=is_trade.sum().cast("int64"),
+        turnover_cny=is_trade.ifelse(transactions.amount_cny.abs(), 0).sum().cast("decimal(24, 2)"),
+        last_traded_on=transactions.traded_on.max(where=is_trade),
+    )
+
+
 def judge(base: Base, programme: Programme, base_on: date) -> Table:
     """One row per accepted customer of the base: customer_id, branch_no, segment, group_key, reason (null = eligible)."""
     customers = base.customers
@@ -144,23 +162,28 @@ def sizes(judged: Table) -> Table:
     return counted.inner_join(homes, "group_key").select("group_key", "branch_no", "segment", "customers")
 
 
-def contradictions(base: Base, transactions: Table | None, base_on: date) -> dict[str, Table]:
-    """What the base says against itself, by kind: tables of customer_id; reported, never repaired."""
-    customers, on = base.customers, ibis.literal(base_on)
+CONTRADICTIONS = {
+    "closed_without_date": "状态为销户而无销户日期",
+    "active_with_close_date": "状态未销户而销户日期已过",
+    "dormant_but_trading": "状态为休眠而本期有买卖",
+}
+"""What a base may say against itself; reported, never repaired."""
+
+
+def contradictions(customers: Table, activity: Table | None, base_on: date) -> dict[str, Table]:
+    """What a base says against itself, by kind of CONTRADICTIONS: tables of customer_id.
+
+    `activity` as `activity` gives it; None where no transactions came.
+    """
+    on = ibis.literal(base_on)
     found = {
-        "closed_without_date": customers.filter(customers.status == "closed", customers.close_on.isnull()).select(
-            "customer_id"
-        ),
-        "active_with_close_date": customers.filter(customers.status != "closed", customers.close_on <= on).select(
-            "customer_id"
-        ),
+        "closed_without_date": customers.filter(customers.status == "closed", customers.close_on.isnull()),
+        "active_with_close_date": customers.filter(customers.status != "closed", customers.close_on <= on),
     }
-    if transactions is not None:
-        traded = transactions.filter(transactions.kind.isin(["buy", "sell"])).select("customer_id").distinct()
-        found["dormant_but_trading"] = (
-            customers.filter(customers.status == "dormant").select("customer_id").semi_join(traded, "customer_id")
-        )
-    return found
+    if activity is not None:
+        traded = activity.filter(activity.trades > 0)
+        found["dormant_but_trading"] = customers.filter(customers.status == "dormant").semi_join(traded, "customer_id")
+    return {kind: table.select("customer_id") for kind, table in found.items()}
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,19 @@ Knows every key and what agrees with what; touches no row and reads no file.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from models.canonical import REASONS, TABLES, allowed_codes, id_column, references
+from models.canonical import REASONS, REPORTABLE, TABLES, allowed_codes, id_column, references
 
-DateForm = Literal["yyyy-MM-dd", "yyyyMMdd", "yyyy/MM/dd"]
+DateForm = Literal["yyyy-MM-dd", "yyyyMMdd", "yyyy/MM/dd", "yyyy.MM.dd", "excel"]
+"""excel: the serial number of a day as spreadsheets count them, 1 = 1900-01-01 with their leap day of 1900."""
+Encoding = Literal["utf-8", "utf-8-sig", "gb18030", "gbk"]
+Format = Literal["text", "parquet", "xlsx"]
 
 
 def _quoted(value: object) -> object:
@@ -32,6 +36,55 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
+class Completeness(_Strict):
+    """What says that a file has come whole, and what it must hold; checked before and after its rows are read."""
+
+    marker: str | None = None
+    """A file that must lie beside it, such as "{name}.ok" or "{stem}.ctl": {name} is the file's name, {stem} its part
+    before the first dot."""
+    trailer: str | None = None
+    """A pattern the last line must match; that line is no row."""
+    pattern: str | None = None
+    """Searched in the marker or the trailer; {name} stands for the file's name. Its named groups are what must be
+    true: rows (data rows), bytes, md5, sha256; any other name is a source column whose values must add up to it."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Completeness:
+        if (self.marker is None) == (self.trailer is None):
+            raise ValueError("give either marker or trailer")
+        if self.marker is not None and ("/" in self.marker or self.marker in ("{name}", "")):
+            raise ValueError(f"marker {self.marker!r}: name a file beside the extract, such as {{name}}.ok")
+        for pattern in filter(None, (self.trailer, self.pattern)):
+            try:
+                re.compile(pattern.replace("{name}", "name"))
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no pattern: {error}") from None
+        return self
+
+
+class FileForm(_Strict):
+    """How files are written; what a table leaves out is as the profile says."""
+
+    format: Format | None = None
+    """By the file's ending where nothing is said: .parquet, .xlsx, else text."""
+    encoding: Encoding | None = None
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    quote: Literal['"', "none"] | None = None
+    """none: a quotation mark is a character like any other."""
+    header: list[str] | None = Field(default=None, min_length=1)
+    """The names of the columns in their order, where the files have no header line."""
+    sheet: str | None = None
+    """The sheet of a workbook; its first one where nothing is said."""
+    complete: Completeness | None = None
+
+    @field_validator("delimiter")
+    @classmethod
+    def _separates(cls, delimiter: str | None) -> str | None:
+        if delimiter is not None and (delimiter in '"\r\n' or ord(delimiter) > 127):
+            raise ValueError(f"{delimiter!r} cannot separate columns; use one ASCII character such as , | \\t \\x01")
+        return delimiter
+
+
 class ColumnSource(_Strict):
     """Where a canonical column comes from and how its text is to be read."""
 
@@ -45,6 +98,9 @@ class ColumnSource(_Strict):
     dates: list[DateForm] | None = None
     thousands: str = ""
     """The separator within a number that is to be dropped."""
+    decimal: Literal[".", ","] = "."
+    unit: Literal["yuan", "fen", "wan_yuan"] = "yuan"
+    """What an amount is counted in: 1 yuan = 100 fen, 1 wan_yuan = 10,000 yuan."""
 
 
 class Constant(_Strict):
@@ -95,6 +151,9 @@ class TableProfile(_Strict):
     """One canonical table: its files, and each of its columns from a source column, a constant or a lookup."""
 
     files: list[str] = []
+    query: str | None = None
+    """A SELECT or the name of a table, where the inbox is a database."""
+    form: FileForm = FileForm()
     columns: dict[str, str | ColumnSource] = {}
     constants: dict[str, Constant] = {}
     lookups: dict[str, Lookup] = {}
@@ -102,6 +161,8 @@ class TableProfile(_Strict):
     ignore_codes: list[IgnoredCodes] = []
     ignore_columns: dict[str, Reason] = {}
     """Source columns that are not used, each with its reason; '*' stands for all others."""
+    report: dict[str, Reason] = {}
+    """Reasons of REPORTABLE that only report a row, each with why this house's rows are accepted all the same."""
 
     def column(self, name: str) -> ColumnSource | None:
         found = self.columns.get(name)
@@ -129,10 +190,16 @@ class Profile(_Strict):
 
     name: RuleName
     description: str
-    stop_above_rejected_pct: int = Field(default=20, ge=0, le=100)
+    stop_above_rejected_pct: float = Field(default=20, ge=0, le=100)
     """Share of a table's rows that may be rejected; above it the file is not what it should be."""
-    encoding: Literal["utf-8", "utf-8-sig", "gb18030"] = "utf-8"
+    warn_above_rejected_pct: float = Field(default=0, ge=0, le=100)
+    """Share of a table's rows above which the rejected rows are a warning and not only a count."""
+    settle_seconds: float = Field(default=2, ge=0, le=3600)
+    """A file that changed less long ago is still growing, unless a marker says that it is whole."""
+    encoding: Encoding = "utf-8"
     delimiter: str = Field(default=",", min_length=1, max_length=1)
+    quote: Literal['"', "none"] = '"'
+    complete: Completeness | None = None
     dates: list[DateForm] = ["yyyy-MM-dd"]
     sentinels: Sentinels = Sentinels()
     codes: dict[str, Codes] = {}
@@ -182,6 +249,9 @@ class Profile(_Strict):
                 yield f"{where}.lookups.{name}: cannot be looked up in {lookup.table}"
             elif lookup.value != id_column(lookup.table):
                 yield f"{where}.lookups.{name}: value must be {id_column(lookup.table)}"
+        for reason in table.report:
+            if reason not in REPORTABLE:
+                yield f"{where}.report: {reason} rejects always; only {', '.join(REPORTABLE)} can be reported instead"
         for rule in table.ignore_codes:
             if rule.column not in table.columns:
                 yield f"{where}.ignore_codes.{rule.name}: {rule.column} is not one of this table's columns"
@@ -189,6 +259,19 @@ class Profile(_Strict):
     def code_table(self, source: ColumnSource) -> dict[str, str]:
         """The codes of a column; empty when the source already writes the canonical ones."""
         return self.codes[source.codes] if isinstance(source.codes, str) else source.codes or {}
+
+    def form_of(self, table_name: str) -> FileForm:
+        """How a table's files are written, nothing left open but the format that a file's name tells."""
+        own = self.tables[table_name].form
+        return FileForm(
+            format=own.format,
+            encoding=own.encoding or self.encoding,
+            delimiter=own.delimiter or self.delimiter,
+            quote=own.quote or self.quote,
+            header=own.header,
+            sheet=own.sheet,
+            complete=own.complete or self.complete,
+        )
 
     def looked_up_by(self, table_name: str) -> list[str]:
         """Source columns of a table that other tables find its rows by."""
@@ -198,6 +281,10 @@ class Profile(_Strict):
     def ignore_reasons(self) -> dict[str, str]:
         """The reason of each named rule; a table's rows may be ignored by a rule of the table they refer to."""
         return {rule.name: rule.reason for table in self.tables.values() for rule in table.named_rules()}
+
+
+CANONICAL_FORM = FileForm(encoding="utf-8", delimiter=",", quote='"')
+"""How a file in our own names is written."""
 
 
 def canonical_table(table_name: str) -> TableProfile:

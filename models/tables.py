@@ -79,6 +79,8 @@ class Pull(Base):
     manifest_sha256: Mapped[str]
     code_version: Mapped[str]
     pulled_at: Mapped[datetime]
+    supersedes_id: Mapped[int | None] = mapped_column(ForeignKey("pull.id"))
+    """The pull of the same day that this corrected delivery takes the place of; both are kept."""
     __table_args__ = (UniqueConstraint("as_of", "manifest_sha256"),)
 
 
@@ -91,7 +93,7 @@ class Snapshot(Base):
     table_name: Mapped[str]
     as_of: Mapped[date]
     path: Mapped[str]
-    """Folder below the lake, holding accepted.parquet and rejected.parquet."""
+    """Folder below the lake, holding accepted.parquet, rejected.parquet and reported.parquet."""
     content_sha256: Mapped[str]
     """Of the accepted rows as text (DESIGN §3.5), not of Parquet bytes."""
     rejected_sha256: Mapped[str]
@@ -100,6 +102,8 @@ class Snapshot(Base):
     accepted: Mapped[int]
     ignored: Mapped[int]
     rejected: Mapped[int]
+    reported: Mapped[int]
+    """Accepted rows that say something odd; no part of the balance."""
     __table_args__ = (UniqueConstraint("pull_id", "table_name"),)
 
 
@@ -112,15 +116,31 @@ class SourceFile(Base):
     sha256: Mapped[str]
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     rows: Mapped[int]
+    accepted: Mapped[int]
+    ignored: Mapped[int]
+    rejected: Mapped[int]
+
+
+class SetAside(Base):
+    """A file of a delivery that was not read, and why."""
+
+    __tablename__ = "set_aside"
+    pull_id: Mapped[int] = mapped_column(ForeignKey("pull.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    table_name: Mapped[str]
+    """Empty where no table takes it."""
+    sha256: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    reason: Mapped[str] = mapped_column(Text)
 
 
 class IntakeTally(Base):
-    """How many rows of a snapshot one rule ignored or rejected."""
+    """How many rows of a snapshot one rule ignored, rejected or reported."""
 
     __tablename__ = "intake_tally"
     snapshot_id: Mapped[int] = mapped_column(ForeignKey("snapshot.id"), primary_key=True)
     verdict: Mapped[str] = mapped_column(primary_key=True)
-    """ignored | rejected"""
+    """ignored | rejected | reported"""
     rule: Mapped[str] = mapped_column(primary_key=True)
     column_name: Mapped[str] = mapped_column(primary_key=True)
     rows: Mapped[int]

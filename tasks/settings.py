@@ -31,7 +31,7 @@ class SettingsError(CallbackError):
 class Settings(BaseSettings):
     """Every HUIFANG_… variable; `.env.example` documents each. A secret may be given as the path of a file, in …_FILE."""
 
-    model_config = SettingsConfigDict(env_prefix="HUIFANG_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="HUIFANG_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     home: Path = Path("var")
     database_url: str = ""
@@ -51,7 +51,11 @@ class Settings(BaseSettings):
     language: Literal["zh_CN", "en"] = "zh_CN"
     programmes: Path = PROJECT / "programmes"
     profile: Path | None = None
-    inbox: Path | None = None
+    inbox: str = ""
+    inbox_password_file: Path | None = None
+    inbox_key_file: Path | None = None
+    inbox_known_hosts_file: Path | None = None
+    inbox_endpoint_url: str = ""
     roster: Path | None = None
     actor: str = ""
     key_place: str = ""

@@ -6,15 +6,21 @@ from datetime import date
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from cli import app
 from demo.brokerage import COLUMNS, BrokerageError, Extracts, build_extracts
+from models import CallbackError
 from models.profile import Profile
 from tasks.lake import take_in
 from tasks.settings import PROJECT, Settings, read_yaml
 from tasks.source import open_delivery
 
 WEIGHTS = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2]
+CREDIT_WEIGHTS = [1, 3, 9, 27, 19, 26, 16, 17, 20, 29, 25, 13, 8, 24, 10, 30, 28]
+CREDIT_SIGNS = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 YEAR_END = date(2025, 12, 31)
 
 
@@ -38,7 +44,7 @@ def test_each_file_has_the_canonical_header_and_the_rows_it_says(built):
     assert extracts.rows["branches"] == 20
 
 
-def test_every_person_has_an_identity_number_whose_check_character_is_right_and_no_firm_has_one(built):
+def test_every_person_has_an_identity_number_whose_check_character_is_right(built):
     customers = read(built[0], "customers")
     people = customers[customers["segment"] != "institution"]
     for number in people["id_no"].sample(2_000, random_state=1):
@@ -46,7 +52,19 @@ def test_every_person_has_an_identity_number_whose_check_character_is_right_and_
         assert "10X98765432"[sum(w * int(d) for w, d in zip(WEIGHTS, number[:17], strict=True)) % 11] == number[17]
         date.fromisoformat(f"{number[6:10]}-{number[10:12]}-{number[12:14]}")
     assert people["id_no"].is_unique
-    assert set(customers.loc[customers["segment"] == "institution", "id_no"]) == {""}
+
+
+def test_every_firm_has_a_credit_code_whose_two_check_characters_are_right(built):
+    customers = read(built[0], "customers")
+    codes = customers.loc[customers["segment"] == "institution", "id_no"]
+    assert codes.is_unique
+    assert len(codes) > 300
+    for code in codes:
+        assert set(code) <= set(CREDIT_SIGNS)
+        values = [CREDIT_SIGNS.index(sign) for sign in code]
+        assert (sum(w * v for w, v in zip(CREDIT_WEIGHTS, values, strict=False)) + values[17]) % 31 == 0
+        own = sum(w * int(sign, 36) for w, sign in zip([3, 7, 9, 10, 5, 8, 4, 2], code[8:16], strict=True))
+        assert "0X987654321"[own % 11] == code[16]
 
 
 def test_phones_are_distinct_mobile_numbers_once_full_width_digits_are_normalised(built):
@@ -182,6 +200,20 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_house(tmp_p
     assert hashes(tmp_path / "a")["customers.csv"] != hashes(tmp_path / "c")["customers.csv"]
 
 
+def test_the_bytes_are_the_same_however_many_processes_write_them(tmp_path):
+    for dialect in ("canonical", "hundsun"):
+        for workers in (1, 2):
+            extracts = build_extracts(
+                tmp_path / f"{dialect}{workers}",
+                customers=4_000,
+                dialect=dialect,
+                workers=workers,
+                chunk_customers=1_500,
+            )
+        assert hashes(tmp_path / f"{dialect}1") == hashes(tmp_path / f"{dialect}2")
+        assert extracts.rows["customers"] == 4_000
+
+
 @pytest.mark.parametrize(("customers", "branches"), [(10, 1), (60, 6), (1_234, 30)])
 def test_small_houses_carry_their_dirt_in_full_too(tmp_path, customers, branches):
     extracts = build_extracts(tmp_path, customers=customers, branches=branches)
@@ -196,6 +228,86 @@ def test_a_house_that_cannot_be_made_is_refused(tmp_path, customers, branches):
     with pytest.raises(BrokerageError, match="branches"):
         build_extracts(tmp_path / "none", customers=customers, branches=branches)
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(("customers", "transactions"), [(10, 10), (5_000, 50_000), (5_000, 600_000)])
+def test_as_many_transactions_come_as_were_asked_for_and_a_few_customers_have_most(tmp_path, customers, transactions):
+    extracts = build_extracts(tmp_path, customers=customers, branches=1, transactions=transactions)
+    written = read(tmp_path, "transactions")
+    assert len(written) == extracts.rows["transactions"] == transactions
+    assert written["transaction_id"].is_unique
+    dates, amounts = written["traded_on"], written["amount_cny"]
+    assert dates.str.endswith("-32").sum() == extracts.planted["impossible_date"]
+    assert (amounts == "1O0.00").sum() == extracts.planted["unreadable_amount"]
+    if customers == 5_000:
+        per_customer = written["customer_id"].value_counts()
+        active = (read(tmp_path, "customers")["status"] == "active").sum()
+        assert 0.15 < 1 - len(per_customer) / active < 0.25  # no trade at all, though not dormant
+        assert per_customer.head(len(per_customer) // 10).sum() > 0.35 * transactions
+
+
+def test_parquet_holds_the_same_rows_typed_and_dirt_that_has_no_type_as_nothing(tmp_path):
+    for form in ("csv", "parquet"):
+        extracts = build_extracts(tmp_path / form, customers=3_000, form=form)
+    for table in COLUMNS:
+        text = read(tmp_path / "csv", table)
+        typed = pq.read_table(sorted((tmp_path / "parquet").glob(f"{table}*.parquet")))
+        assert typed.num_rows == extracts.rows[table]
+        kinds = {str(field.type) for field in typed.schema}
+        assert kinds <= {"string", "date32[day]", "decimal128(18, 2)"}
+        for name in COLUMNS[table]:
+            spelt = typed[name].cast("string").fill_null("").to_pandas()
+            expected = text[name].mask(text[name].str.endswith("-32") | (text[name] == "1O0.00"), "")
+            assert spelt.tolist() == expected.tolist()
+    transactions = pq.read_table(tmp_path / "parquet" / "transactions_0001.parquet")
+    assert transactions["traded_on"].null_count == extracts.planted["impossible_date"]
+    assert transactions["amount_cny"].null_count == extracts.planted["unreadable_amount"]
+
+
+def test_a_smaller_delivery_leaves_no_part_of_a_larger_one(tmp_path):
+    build_extracts(tmp_path, customers=3_000, form="parquet", workers=1, chunk_customers=1_000)
+    extracts = build_extracts(tmp_path, customers=1_000, form="parquet", workers=1)
+    assert sorted(tmp_path.iterdir()) == sorted(extracts.files)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"dialect": "hengsheng"}, "canonical, hundsun, kingdom, berka"),
+        ({"dialect": "kingdom", "form": "parquet"}, "parquet is for canonical"),
+        ({"transactions": 99}, "1 to 300 per customer"),
+    ],
+)
+def test_an_order_that_cannot_be_written_is_refused_before_anything_is(tmp_path, asked, said):
+    with pytest.raises(CallbackError, match=said):
+        build_extracts(tmp_path / "none", customers=100, branches=1, **asked)
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_command_writes_extracts_alone_and_says_how_to_take_them_in(tmp_path):
+    words = ["demo", "--extracts", str(tmp_path / "new"), "--profile", "kingdom", "--customers", "1000"]
+    environment = {"HUIFANG_HOME": str(tmp_path / "home"), "COLUMNS": "300"}
+    result = CliRunner().invoke(app, words, env=environment)
+    assert result.exit_code == 0, result.output
+    assert "customers │ 1,000" in " ".join(result.stdout.replace("│ customers", "customers").split())
+    profile = PROJECT / "profiles" / "kingdom.yaml"
+    assert f"huifang run pull --profile {profile} --inbox {tmp_path / 'new'} --as-of 2025-12-31" in result.stdout
+    assert not (tmp_path / "home").exists()
+
+    again = CliRunner().invoke(app, words, env=environment)
+    assert again.exit_code == 2
+    assert "new or empty folder" in " ".join(again.output.split())
+
+
+@pytest.mark.parametrize(
+    "words", [("--profile", "hengsheng"), ("--profile", "hundsun", "--format", "parquet"), ("--transactions", "5")]
+)
+def test_the_demo_refuses_what_it_cannot_write_before_it_wipes_anything(tmp_path, words):
+    (tmp_path / "DEMO").write_text("")
+    (tmp_path / "kept").write_text("")
+    result = CliRunner().invoke(app, ["demo", *words], env={"HUIFANG_HOME": str(tmp_path)})
+    assert result.exit_code == 2
+    assert (tmp_path / "kept").exists()
 
 
 def test_ids_and_counts_hold_across_chunks_at_260_000_customers_in_seconds(tmp_path):

@@ -41,25 +41,26 @@ CUSTOMER = {
 }  # fmt: skip
 
 
-def file_of(table_name: str, *, has_bad_bytes: bool = False) -> SourceFile:
-    return SourceFile(table_name, f"{table_name}.csv", "0" * 64, 1, "", has_bad_bytes)
+def file_of(table_name: str) -> SourceFile:
+    return SourceFile(table_name, f"{table_name}.csv", "0" * 64, 1, "")
 
 
-def raw_table(rows: list[dict[str, str]]) -> tuple[ibis.Table, list[str]]:
+def raw_table(rows: list[dict[str, str]], garbled: list[bool] | None = None) -> tuple[ibis.Table, list[str]]:
     header = list(rows[0])
     frame = pd.DataFrame([list(row.values()) for row in rows], columns=[f"c{i}" for i in range(len(header))])
     frame = frame.replace({"": None}).astype("str")
     frame.insert(0, "row_number", range(2, len(rows) + 2))
+    if garbled:
+        frame["garbled"] = garbled
     return ibis.memtable(frame), header
 
 
 def judged_customers(
-    *changes: dict[str, str], profile: Profile = CANONICAL, has_bad_bytes: bool = False
+    *changes: dict[str, str], profile: Profile = CANONICAL, garbled: list[bool] | None = None
 ) -> pd.DataFrame:
     rows = [CUSTOMER | {"customer_id": f"C{i}"} | change for i, change in enumerate(changes, 1)]
-    raw, header = raw_table(rows)
-    file = file_of("customers", has_bad_bytes=has_bad_bytes)
-    judged = judge_rows(raw, header, 0, file, profile, {"branches": BRANCH_KEYS})
+    raw, header = raw_table(rows, garbled)
+    judged = judge_rows(raw, header, 0, file_of("customers"), profile, {"branches": BRANCH_KEYS})
     judged = reject_doubled(judged, first_rows(judged, "customers"), "customers")
     return judged.order_by("row_number").to_pandas()
 
@@ -89,6 +90,11 @@ def customers_profile(**table: object) -> Profile:
         ({"open_on": "2026-02-30"}, "open_on", "impossible_date"),
         ({"open_on": "0020-01-31"}, "open_on", "out_of_range"),
         ({"close_on": "20200131"}, "close_on", "bad_date"),
+        ({"close_on": "2020-01-30"}, "close_on", "close_before_open"),
+        ({"id_no": "110105194912310021"}, "id_no", "bad_checksum"),
+        ({"id_no": "914403001922038217"}, "id_no", "bad_checksum"),
+        ({"phone": "123456"}, "phone", "bad_phone"),
+        ({"phone": "12800138000"}, "phone", "bad_phone"),
     ],
 )
 def test_a_row_with_one_fault_is_rejected_with_its_column_and_reason(
@@ -97,6 +103,67 @@ def test_a_row_with_one_fault_is_rejected_with_its_column_and_reason(
     faults = judged_customers({}, change)["fault"]
     assert pd.isna(faults[0])
     assert split_fault(faults[1]) == ("rejected", reason, column)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id_no": "11010519491231002X"},
+        {"id_no": "11010519491231002x"},
+        {"id_no": "914403001922038216"},
+        {"id_no": "110105491231002"},
+        {"id_no": "H10359701"},
+        {"id_no": "99999919491231005X"},
+        {"phone": "010-88888888-8001"},
+        {"phone": "+8613800138000"},
+        {"phone": "(0755) 8230 1234"},
+        {"phone": "367-171-6840"},
+        {"phone": "95536000"},
+        {"close_on": "2020-01-31"},
+    ],
+)
+def test_numbers_of_old_foreign_and_unknown_districts_pass(change: dict[str, str]) -> None:
+    assert judged_customers(change)["fault"].isna().all()
+
+
+def test_a_reason_that_a_profile_reports_lets_the_row_in_and_is_counted() -> None:
+    profile = customers_profile(report={"bad_checksum": "老系统未校验"})
+    rows = judged_customers({"id_no": "110105194912310021"}, {"phone": "12800138000"}, profile=profile)
+    assert pd.isna(rows["fault"][0])
+    assert split_fault(rows["remark"][0]) == ("rejected", "bad_checksum", "id_no")
+    assert split_fault(rows["fault"][1]) == ("rejected", "bad_phone", "phone")
+
+
+def test_serials_dotted_dates_and_units_are_read_as_the_profile_says() -> None:
+    columns = canonical_table("customers").columns | {
+        "open_on": {"from": "open_on", "dates": ["excel", "yyyy.MM.dd"]}, "close_on": {"from": "close_on", "dates": ["excel"]},
+    }  # fmt: skip
+    rows = judged_customers(
+        {"open_on": "45292", "close_on": "45293.0"}, {"open_on": "2024.01.01"}, {"open_on": "45292.5"},
+        profile=customers_profile(columns=columns),
+    )  # fmt: skip
+    assert list(rows["open_on"].astype(str)[:2]) == ["2024-01-01", "2024-01-01"]
+    assert str(rows["close_on"][0])[:10] == "2024-01-02"
+    assert split_fault(rows["fault"][2]) == ("rejected", "bad_date", "open_on")
+
+
+@pytest.mark.parametrize(
+    ("unit", "amount", "kept"),
+    [
+        ("fen", "12345", "123.45"), ("fen", "-5.00", "-0.05"), ("fen", "1.5", None), ("wan_yuan", "1.23456789", None),
+        ("wan_yuan", "1.234567", "12345.67"), ("fen", "99999999999999999999", None),
+    ],
+)  # fmt: skip
+def test_amounts_are_counted_in_the_unit_of_the_profile(unit: str, amount: str, kept: str | None) -> None:
+    content = CANONICAL.model_dump(by_alias=True, exclude_unset=True)
+    content["tables"]["transactions"]["columns"]["amount_cny"] = {"from": "amount_cny", "unit": unit}
+    row = {"transaction_id": "T", "customer_id": "A", "traded_on": "2026-01-05", "kind": "buy", "amount_cny": amount}
+    raw, header = raw_table([row])
+    keys = ibis.memtable(pd.DataFrame({"key": ["A"], "verdict": ["accepted"], "rule": [""]}))
+    profile = Profile.model_validate(content)
+    judged = judge_rows(raw, header, 0, file_of("transactions"), profile, {"customers": keys}).to_pandas().iloc[0]
+    assert (None if pd.isna(judged["amount_cny"]) else str(judged["amount_cny"])) == kept
+    assert pd.isna(judged["fault"]) == (kept is not None)
 
 
 def test_every_row_of_an_id_after_the_first_is_rejected() -> None:
@@ -139,7 +206,7 @@ def test_sentinel_dates_mean_no_date() -> None:
 
 
 def test_a_row_with_a_byte_that_did_not_decode_is_rejected_even_if_the_column_is_not_used() -> None:
-    rows = judged_customers({}, {"customer_name": "张\ufffd"}, has_bad_bytes=True)
+    rows = judged_customers({}, {"customer_name": "张\ufffd"}, garbled=[False, True])
     assert split_fault(rows["fault"][1]) == ("rejected", "bad_byte", "")
     assert pd.isna(rows["fault"][0])
 
@@ -277,3 +344,11 @@ def test_a_profile_that_does_not_fit_is_refused_by_key(tmp_path: Path, change: d
 def test_a_table_comes_after_the_tables_it_refers_to() -> None:
     order = list(TABLES)
     assert all(order.index(other) < order.index(name) for name in TABLES for other in references(name).values())
+
+
+def test_a_first_line_that_is_a_row_is_not_shown() -> None:
+    with pytest.raises(HeaderError) as refused:
+        check_header(["C1", "张三", "13800138000"], file_of("branches"), CANONICAL)
+    assert "张三" not in str(refused.value)
+    assert "13800138000" not in str(refused.value)
+    assert "is the first line a header?" in str(refused.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import date
 from typing import Any
@@ -10,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import CallbackError
-from models.tables import IntakeTally, Pull, Snapshot, SourceFile, Waiver
+from models.tables import IntakeTally, Pull, SetAside, Snapshot, SourceFile, Waiver
 
 
 class NoSnapshot(CallbackError):
@@ -22,10 +23,33 @@ def find_pull(session: Session, as_of: date, manifest_sha256: str) -> Pull | Non
     return session.scalar(select(Pull).where(Pull.as_of == as_of, Pull.manifest_sha256 == manifest_sha256))
 
 
-def add_pull(session: Session, pull: Pull, results: Iterable[Any]) -> None:
-    """A pull with its snapshots, source files and tallies; results are the lake's IntakeResults."""
+def newest_pull(session: Session, as_of: date) -> int | None:
+    """The newest pull of a day, which a corrected delivery for the same day takes the place of."""
+    return session.scalar(select(Pull.id).where(Pull.as_of == as_of).order_by(Pull.id.desc()).limit(1))
+
+
+def same_bytes(session: Session, sha256s: Iterable[str], as_of: date) -> dict[str, tuple[str, date]]:
+    """Of some file hashes those that came for another day too: the file's name then, and the day."""
+    rows = session.execute(
+        select(SourceFile.sha256, SourceFile.name, Snapshot.as_of)
+        .join(Snapshot, Snapshot.id == SourceFile.snapshot_id)
+        .where(SourceFile.sha256.in_(list(sha256s)), Snapshot.as_of != as_of)
+        .order_by(Snapshot.as_of)
+    )
+    return {sha256: (name, day) for sha256, name, day in rows}
+
+
+def add_pull(session: Session, pull: Pull, results: Iterable[Any], set_aside: Iterable[Any] = ()) -> None:
+    """A pull with its snapshots, source files, tallies and what was set aside; results are the lake's IntakeResults."""
     session.add(pull)
     session.flush()
+    session.add_all(
+        SetAside(
+            pull_id=pull.id, name=f.name, table_name=f.table_name, sha256=f.sha256, size_bytes=f.size_bytes,
+            reason=f.reason,
+        )
+        for f in set_aside
+    )  # fmt: skip
     for result in results:
         snapshot = Snapshot(
             pull_id=pull.id,
@@ -38,13 +62,17 @@ def add_pull(session: Session, pull: Pull, results: Iterable[Any]) -> None:
             accepted=result.accepted,
             ignored=result.ignored,
             rejected=result.rejected,
+            reported=result.reported,
         )
         session.add(snapshot)
         session.flush()
         session.add_all(
-            SourceFile(snapshot_id=snapshot.id, name=f.name, sha256=f.sha256, size_bytes=f.size_bytes, rows=f.rows)
+            SourceFile(
+                snapshot_id=snapshot.id, name=f.name, sha256=f.sha256, size_bytes=f.size_bytes, rows=f.rows,
+                accepted=f.accepted, ignored=f.ignored, rejected=f.rejected,
+            )
             for f in result.files
-        )
+        )  # fmt: skip
         session.add_all(
             IntakeTally(
                 snapshot_id=snapshot.id,
@@ -65,6 +93,10 @@ def pulls(session: Session, last: int = 5) -> list[dict[str, Any]]:
         tables: list[dict[str, Any]] = []
         for snapshot in session.scalars(select(Snapshot).where(Snapshot.pull_id == pull.id).order_by(Snapshot.id)):
             tallies = session.scalars(select(IntakeTally).where(IntakeTally.snapshot_id == snapshot.id)).all()
+            files = session.scalars(select(SourceFile).where(SourceFile.snapshot_id == snapshot.id)).all()
+            by: dict[str, Counter[str]] = {verdict: Counter() for verdict in ("ignored", "rejected", "reported")}
+            for t in tallies:
+                by[t.verdict][t.rule if t.verdict == "ignored" else f"{t.column_name}: {t.rule}"] += t.rows
             tables.append(
                 {
                     "table": snapshot.table_name,
@@ -72,15 +104,39 @@ def pulls(session: Session, last: int = 5) -> list[dict[str, Any]]:
                     "accepted": snapshot.accepted,
                     "ignored": snapshot.ignored,
                     "rejected": snapshot.rejected,
-                    "ignored_by": {t.rule: t.rows for t in tallies if t.verdict == "ignored"},
-                    "rejected_by": {f"{t.column_name}: {t.rule}": t.rows for t in tallies if t.verdict == "rejected"},
+                    "reported": snapshot.reported,
+                    "ignored_by": dict(by["ignored"]),
+                    "rejected_by": dict(by["rejected"]),
+                    "reported_by": dict(by["reported"]),
+                    "reasons": {t.rule: t.reason for t in tallies},
+                    "content_sha256": snapshot.content_sha256,
+                    "path": snapshot.path,
+                    "files": [
+                        {
+                            key: getattr(file, key)
+                            for key in ("name", "sha256", "size_bytes", "rows", "accepted", "ignored", "rejected")
+                        }
+                        for file in sorted(files, key=lambda f: f.name)
+                    ],
                 }
             )
         totals: dict[str, int] = {
             key: sum(table[key] for table in tables) for key in ("rows", "accepted", "ignored", "rejected")
         }
+        aside = session.scalars(select(SetAside).where(SetAside.pull_id == pull.id).order_by(SetAside.name))
         found.append(
-            {"pull": pull.id, "as_of": pull.as_of.isoformat(), "profile": pull.profile, **totals, "tables": tables}
+            {
+                "pull": pull.id,
+                "as_of": pull.as_of.isoformat(),
+                "profile": pull.profile,
+                "supersedes": pull.supersedes_id,
+                **totals,
+                "tables": tables,
+                "set_aside": [
+                    {"name": f.name, "table": f.table_name, "reason": f.reason, "size_bytes": f.size_bytes}
+                    for f in aside
+                ],
+            }
         )
     return found
 

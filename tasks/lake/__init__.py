@@ -1,0 +1,367 @@
+"""The lake and its engine: immutable Parquet snapshots, made from extracts by the rules of `models.extracts`.
+
+The only place that knows the engine, how raw files are read, and how a snapshot lies on disk. Which rows are right is
+not decided here.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import itertools
+import logging
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import ibis
+import ibis.expr.types as ir
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ibis.backends.duckdb import Backend
+
+from models.canonical import REASONS, references
+from models.extracts import SourceFile, split_fault
+from models.frame import activity, contradictions
+from models.framing import FramingError
+from models.profile import Profile
+from tasks.lake.engine import (
+    LakeError,
+    cluster,
+    connect,
+    connect_here,
+    engine,
+    is_cluster,
+    keep,
+    make_folder,
+    sql_of,
+    sync,
+    text_sha256,
+    write_table,
+)
+from tasks.lake.intake import Outcome, fill_snapshot
+from tasks.lake.probe import OnProgress, find_files, read_look
+from tasks.lake.trial import Trial, try_files
+from tasks.settings import Settings
+
+__all__ = [
+    "FramingError", "IntakeResult", "LakeError", "OnProgress", "SourceCount", "Tally", "Trial", "connect",
+    "counts_of", "customers_of", "find_files", "keep", "names_of", "open_activity", "open_file", "open_table",
+    "read_look", "read_rejected", "read_reported", "read_roster", "sql_of", "take_in", "text_sha256", "try_files",
+    "write_table",
+]  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many rows one rule ignored, rejected or reported, and what the rule says."""
+
+    verdict: str
+    """ignored | rejected | reported"""
+    rule: str
+    column_name: str
+    rows: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class SourceCount:
+    """A file that went into a snapshot; its rows = accepted + ignored + rejected."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+    rows: int
+    accepted: int
+    ignored: int
+    rejected: int
+
+
+@dataclass(frozen=True)
+class IntakeResult:
+    """A snapshot of one canonical table; rows = accepted + ignored + rejected."""
+
+    table_name: str
+    path: str
+    """Folder below the lake."""
+    content_sha256: str
+    """Of the accepted rows as text (DESIGN §3.5)."""
+    rejected_sha256: str
+    """Of the rejected rows' numbers, files, columns, reasons and ids as text."""
+    rows: int
+    accepted: int
+    ignored: int
+    rejected: int
+    tallies: list[Tally]
+    files: list[SourceCount]
+    reported: int = 0
+    """Accepted rows that say something odd; no part of the balance."""
+
+
+def take_in(
+    settings: Settings,
+    profile: Profile,
+    table_name: str,
+    files: list[SourceFile],
+    *,
+    as_of: date,
+    known: dict[str, str],
+    on_progress: Callable[[float], None] | None = None,
+) -> IntakeResult:
+    """The snapshot of one table from its files; a second call with the same files finds the same folder.
+
+    `known` maps each table taken in before to its lake path; those this table refers to must be among them.
+    `on_progress` is told the share of the bytes read. Nothing is left in the lake when it fails. Raises HeaderError,
+    UnknownCode, FramingError, LakeError.
+    """
+    if not files:
+        raise LakeError(f"{table_name}: no file to take in; the profile {profile.name} or --roster must name one")
+    referred = sorted(set(references(table_name).values()))
+    if missing := [name for name in referred if name not in known]:
+        raise LakeError(
+            f"{table_name} refers to {', '.join(missing)}: the profile {profile.name} must list those tables too"
+        )
+    with _work_folder(settings) as work, _engine_errors(settings):
+        made = work / "snapshot"
+        made.mkdir(mode=0o700)
+        folders = {name: settings.lake / known[name] for name in referred}
+        fill = cluster(settings).fill_snapshot if is_cluster(settings) else fill_snapshot
+        outcome = fill(settings, profile, table_name, files, folders, made, work, on_progress or (lambda share: None))
+        if table_name == "transactions" and not (made / "activity.parquet").exists():
+            with engine(settings) as con:
+                traded = activity(con.read_parquet(str(made / "accepted.parquet")))
+                write_table(con, traded, made / "activity.parquet", ["customer_id"])
+        with engine(settings, here=True) as con:
+            rejected_sha256 = _hash_of(con, made / "rejected.parquet")
+            # Equal accepted rows may stand beside different others: the folder is named by all of them.
+            rest = hashlib.sha256(rejected_sha256.encode())
+            for name in ("others", "lookups", "reported"):
+                if (made / f"{name}.parquet").exists():
+                    rest.update(_hash_of(con, made / f"{name}.parquet").encode())
+        for file in made.iterdir():
+            file.chmod(0o600)
+            sync(file)
+        folder = Path(table_name) / as_of.isoformat() / f"{outcome.content_sha256[:12]}-{rest.hexdigest()[:8]}"
+        _publish(made, settings.lake / folder)
+    result = _count(outcome, table_name, files, profile, str(folder), rejected_sha256)
+    if not result.rows:
+        log.warning("intake %s: the files hold a header and no row", table_name)
+    log.info(
+        "intake %s: %s rows = %s accepted + %s ignored + %s rejected%s",
+        table_name, result.rows, result.accepted, result.ignored, result.rejected,
+        "" if outcome.was_sorted else " (ids did not rise; sorted)",
+    )  # fmt: skip
+    return result
+
+
+@contextmanager
+def _engine_errors(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except (duckdb.IOException, duckdb.OutOfMemoryException, pa.ArrowMemoryError) as error:
+        raise LakeError(f"the engine stopped, nothing was written: {str(error).splitlines()[0]}") from error
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        free = shutil.disk_usage(settings.lake).free
+        raise LakeError(
+            f"{settings.lake}: the disk is full ({free:,} bytes free), nothing was written; make room and pull again"
+        ) from error
+
+
+def _hash_of(con: Backend, file: Path) -> str:
+    """The text hash of a small file; of an empty one without the engine, whose start costs more."""
+    if pq.read_metadata(file).num_rows == 0:
+        return hashlib.sha256((",".join(pq.read_schema(file).names) + "\n").encode()).hexdigest()
+    return text_sha256(con, con.read_parquet(str(file)))
+
+
+def open_table(settings: Settings, path: str, con: Backend | None = None) -> ir.Table:
+    """The accepted rows of a snapshot, on `con` where they are to be joined with others."""
+    return _open(settings, path, "accepted", con or connect(settings))
+
+
+def read_rejected(settings: Settings, path: str, first: int | None = None) -> pd.DataFrame:
+    """The rejected rows of a snapshot: row_number (the header is row 1), file, column, reason, key; by file and row."""
+    return _read_listed(settings, path, "rejected", first)
+
+
+def read_reported(settings: Settings, path: str, first: int | None = None) -> pd.DataFrame:
+    """The accepted rows of a snapshot that say something odd, in the columns of `read_rejected`."""
+    return _read_listed(settings, path, "reported", first)
+
+
+def _read_listed(settings: Settings, path: str, which: str, first: int | None) -> pd.DataFrame:
+    file = settings.lake / path / f"{which}.parquet"
+    if not file.is_file():
+        raise LakeError(f"{file}: the snapshot is missing; run pull again with the files it was made from")
+    with pq.ParquetFile(file) as listed:
+        batches = listed.iter_batches(batch_size=first or 65_536)
+        rows = list(batches if first is None else itertools.islice(batches, 1))
+        frame: pd.DataFrame = pa.Table.from_batches(rows, listed.schema_arrow).to_pandas()
+    return frame
+
+
+def write_contradictions(
+    settings: Settings, customers: str, transactions: str | None, as_of: date
+) -> tuple[dict[str, int], Path]:
+    """How many customers of a snapshot contradict themselves, by kind, and the file that names them: kind, customer_id."""
+    with engine(settings) as con:
+        traded = open_activity(settings, transactions, con) if transactions else None
+        kinds = contradictions(open_table(settings, customers, con), traded, as_of)
+        named = ibis.union(
+            *(t.mutate(kind=ibis.literal(kind)).select("kind", "customer_id") for kind, t in kinds.items())
+        )
+        place = "-".join(path.rsplit("/", 1)[-1] for path in (customers, transactions) if path)
+        file = settings.lake / "contradictions" / as_of.isoformat() / f"{place}.parquet"
+        written = write_table(con, named, file, ["kind", "customer_id"])
+        counts = written.group_by("kind").aggregate(customers=written.count()).to_pandas()
+    return dict(zip(counts["kind"], (int(n) for n in counts["customers"]), strict=True)), file
+
+
+def open_activity(settings: Settings, path: str, con: Backend) -> ir.Table:
+    """What each customer did in a snapshot of transactions; see `models.frame.activity`."""
+    return _open(settings, path, "activity", con)
+
+
+def _open(settings: Settings, path: str, which: str, con: Backend) -> ir.Table:
+    file = settings.lake / path / f"{which}.parquet"
+    if not file.is_file():
+        raise LakeError(f"{file}: the snapshot is missing; run pull again with the files it was made from")
+    return con.read_parquet(str(file))
+
+
+@contextmanager
+def _work_folder(settings: Settings) -> Iterator[Path]:
+    """A folder of one's own beside the snapshots; what a killed run left behind is removed first."""
+    root = settings.lake / ".work"
+    make_folder(root)
+    for left in root.glob("intake-*"):
+        with suppress(OSError), (left / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its run lives
+            log.warning("removing %s, left by a run that did not end", left.name)
+            shutil.rmtree(left)
+    work = Path(tempfile.mkdtemp(prefix="intake-", dir=root))
+    with (work / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work)
+
+
+def _publish(made: Path, folder: Path) -> None:
+    """Moves a finished snapshot to its place; what lies there already has the same content and stays."""
+    make_folder(folder.parent)
+    if folder.is_dir():
+        log.warning("snapshot %s is there already; kept as it is", folder.name)
+        return
+    sync(made)
+    try:
+        made.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # another run was faster
+            raise
+    sync(folder.parent)
+
+
+# ---- counts -------------------------------------------------------------------------------------------------
+
+
+def _count(
+    outcome: Outcome, table_name: str, files: list[SourceFile], profile: Profile, path: str, rejected_sha256: str
+) -> IntakeResult:
+    reasons = REASONS | profile.ignore_reasons()
+    by_rule: Counter[tuple[str, str, str]] = Counter()
+    sources = []
+    for file_no, file in enumerate(files):
+        counts: Counter[str] = Counter()
+        for fault, rows in outcome.faults[file_no].items():
+            verdict, rule, column = split_fault(fault)
+            by_rule[verdict, rule, column] += rows
+            counts[verdict] += rows
+        rows = outcome.rows[file_no]
+        accepted = rows - counts["ignored"] - counts["rejected"]
+        sources.append(
+            SourceCount(file.name, file.sha256, file.size_bytes, rows, accepted, counts["ignored"], counts["rejected"])
+        )
+    for remark, rows in outcome.remarks.items():
+        _, rule, column = split_fault(remark)
+        by_rule["reported", rule, column] += rows
+    return IntakeResult(
+        table_name, path, outcome.content_sha256, rejected_sha256,
+        rows=sum(s.rows for s in sources), accepted=sum(s.accepted for s in sources),
+        ignored=sum(s.ignored for s in sources), rejected=sum(s.rejected for s in sources),
+        reported=sum(outcome.remarks.values()),
+        tallies=[Tally(*key, rows, reasons[key[1]]) for key, rows in sorted(by_rule.items())], files=sources,
+    )  # fmt: skip
+
+
+# ---- small look-ups for the flows --------------------------------------------------------------------------
+
+
+def open_file(settings: Settings, path: str, con: Backend) -> ir.Table:
+    """A table that write_table wrote, by its path below the lake."""
+    file = settings.lake / path
+    if not file.is_file():
+        raise LakeError(f"{file}: is missing; restore the lake from its backup")
+    return con.read_parquet(str(file))
+
+
+def read_roster(settings: Settings, path: str) -> pd.DataFrame:
+    """The accepted roster of a snapshot: branch_no, role, contact_name, email, valid_from, valid_to (None when open)."""
+    return _read_small(settings, path)
+
+
+def customers_of(settings: Settings, path: str, ids: pd.Series[str]) -> pd.DataFrame:
+    """Name and phone ('' where there is none) of some customers of a snapshot, indexed by customer_id.
+
+    Raises LakeError when one of them is not in it.
+    """
+    con = connect_here(settings)
+    wanted = ibis.memtable(
+        pd.DataFrame({"customer_id": pd.Series(ids, dtype="str").unique()}), schema={"customer_id": "string"}
+    )
+    known = (
+        open_table(settings, path, con).semi_join(wanted, "customer_id").select("customer_id", "customer_name", "phone")
+    )
+    found: pd.DataFrame = known.to_pandas().set_index("customer_id").fillna("")
+    missing = set(ids) - set(found.index)
+    if missing:
+        raise LakeError(
+            f"{path}: {len(missing)} drawn customers are not in the snapshot they were drawn from; restore the lake"
+        )
+    return found
+
+
+def names_of(settings: Settings, path: str, key: str, value: str) -> dict[str, str]:
+    """One text column of a small snapshot by another, such as branch names by branch number."""
+    found = _read_small(settings, path, [key, value])
+    return dict(zip(found[key].astype(str), found[value].astype(str), strict=True))
+
+
+def _read_small(settings: Settings, path: str, columns: list[str] | None = None) -> pd.DataFrame:
+    """A snapshot of some thousand rows without an engine, whose start costs more than the reading; dates as dates."""
+    file = settings.lake / path / "accepted.parquet"
+    if not file.is_file():
+        raise LakeError(f"{file}: the snapshot is missing; run pull again with the files it was made from")
+    found: pd.DataFrame = pq.read_table(file, columns=columns).to_pandas(date_as_object=True)
+    return found
+
+
+def counts_of(settings: Settings, path: str, column: str) -> dict[str, int]:
+    """Rows of a written table by the values of a column."""
+    con = connect_here(settings)
+    table = open_file(settings, path, con)
+    found: pd.DataFrame = table.group_by(column).aggregate(rows=table.count()).to_pandas()
+    return {str(key): int(n) for key, n in zip(found[column], found["rows"], strict=True)}
