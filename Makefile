@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SPARK := $(VENV)/.spark
 
-.PHONY: demo test check serve pictures lock clean system
+.PHONY: demo test check serve pictures lock clean system bench bench-docs
 
 demo: $(READY)
 	$(BIN)/huifang demo $(DEMO)
 
-test: $(READY)
+test: $(READY) $(SPARK)
 	$(BIN)/python -m pytest $(PYTEST)
 
 check: $(READY)
@@ -19,6 +20,14 @@ check: $(READY)
 
 serve: $(READY)
 	$(BIN)/huifang serve
+
+# What intake costs beside DuckDB's bare scan and plain pandas: docs/benchmarks.md.
+BENCH ?= intake
+bench: $(READY)
+	$(BIN)/python -m bench $(BENCH)
+
+bench-docs: $(READY)
+	$(BIN)/python -m bench docs $(BENCH_RUNS)
 
 # The pictures in docs/img, from the demo that ran last (needs the packages of `make system`).
 pictures: $(READY)
@@ -32,6 +41,11 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m pip check
 	touch $(READY)
+
+# Spark is half a gigabyte, and only its tests and a cluster need it.
+$(SPARK): requirements-spark.txt $(READY)
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements-spark.txt
+	touch $(SPARK)
 
 # The packages of the system that the tests' real parts need (Debian); make test skips loudly what is missing.
 system:

@@ -1,0 +1,56 @@
+"""`python -m bench …`: run a benchmark, or write the figures of earlier runs into docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.intake import CONTESTANTS, SIZES, run_intake
+from bench.measure import ContestantError
+from bench.report import newest, read_run, show, write_docs, write_run
+from tasks.settings import PROJECT
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    intake = commands.add_parser("intake", help="extracts in, judged, written, activity per customer")
+    intake.add_argument("--sizes", default="S", help=f"some of {','.join(SIZES)}, or CUSTOMERS+TRANSACTIONS")
+    intake.add_argument("--formats", default="csv,parquet", help="csv, parquet; size L is Parquet alone")
+    intake.add_argument("--contestants", default=",".join(CONTESTANTS), help="some of them")
+    intake.add_argument("--repeats", type=int, default=3)
+    intake.add_argument("--data", type=Path, default=Path("var/bench"), help="extracts and figures are kept here")
+    intake.add_argument("--write-docs", action="store_true", help="also write the figures into docs/benchmarks.md")
+    docs = commands.add_parser("docs", help="write figures of earlier runs into docs/benchmarks.md")
+    docs.add_argument("runs", type=Path, nargs="*", help="JSON files of runs; the newest of --data when none is given")
+    docs.add_argument("--data", type=Path, default=Path("var/bench"))
+    words = parser.parse_args()
+    # Where the files lay is nobody's business; what was measured is.
+    shown = re.sub(r" --(data[ =][^ ]+|write-docs)", "", f"python -m bench {' '.join(sys.argv[1:])}")
+    console, page = Console(), PROJECT / "docs" / "benchmarks.md"
+    try:
+        if words.command == "docs":
+            write_docs(page, [read_run(path) for path in words.runs or newest(words.data)])
+            return 0
+        run = run_intake(
+            sizes=words.sizes.split(","), formats=words.formats.split(","), contestants=words.contestants.split(","),
+            repeats=words.repeats, data=words.data.resolve(), command=shown,
+            say=console.log,
+        )  # fmt: skip
+    except ContestantError as error:
+        print(error, file=sys.stderr)
+        return 1
+    path = write_run(words.data, run)
+    show(console, run)
+    console.print(f"figures: {path}", soft_wrap=True)
+    if words.write_docs:
+        write_docs(page, [run])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""The benchmark's contestants do the same work; a tiny brokerage shows it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tasks.settings import PROJECT
+
+RULED = {
+    "branches.csv": "branch_no,branch_name,region\n0001,\"上海,人民路\",华东\n0002,北京,\nbad no,广州,华南\n",
+    "roster.csv": (
+        "branch_no,role,contact_name,email,valid_from,valid_to\n"
+        "0001,deputy,王芳,b@x.example,2020-01-01,\n0001,deputy,李雷,a@x.example,2020-01-01,\n"
+        "HQ,compliance,张三,c@x.example,2020-01-01,2019-01-01\n0009,deputy,李四,d@x.example,2020-01-01,\n"
+    ),
+    "staff.csv": "staff_id,staff_name,branch_no,kind,valid_from,valid_to\ns1,赵,0001,broker,,\ns1,钱,0002,caller,,\n",
+    "customers.csv": (
+        "customer_id,customer_name,phone,id_no,branch_no,segment,risk_level,status,open_on,close_on\n"
+        "c3,  孙 ,１３８００１３８０００,11010519491231002X,0001,retail,C1,active,2020-02-29,\n"
+        "c1,周,13800138000,110105194912310021,0001,retail,C1,active,2020-01-01,\n"
+        "c2,吴,12345678901,,0002,retail,,active,2020-01-01 00:00:00,\n"
+        "c4,郑,,,0001,retail,C1,closed,2020-01-02,2020-01-01\n"
+        "c5,冯,,,bad no,retail,C1,active,2020-01-01,\n"
+        "c3,陈,,,0001,retail,C1,active,2020-01-01,\n"
+        "c6,褚,,,0002,retail,C1,active,1899-12-31,\n"
+        "c7,卫,,,0002,,C1,active,2021-02-29,\n"
+        "c8,蒋,,,0002,retail,C1,dormant,2021-02-28,\n"
+    ),
+    "relations.csv": (
+        "customer_id,staff_id,kind,valid_from,valid_to\nc8,s1,server,2020-01-01,\nc3,s1,developer,2020-01-01,\n"
+        "c8,s1,server,2020-01-01,\nc9,s1,server,2020-01-01,\nc8,s2,server,2020-01-01,\n"
+    ),
+    "transactions.csv": (
+        "transaction_id,customer_id,traded_on,kind,amount_cny\n"
+        "t2,c3,2025-01-03,buy,5\nt1,c3,2025-01-02,sell,-7.5\nt3,c8,20250102,fee,1\nt4,c8,2025-01-02,fee,1.234\n"
+        "t2,c8,2025-01-04,buy,9\nt5,c1,2025-01-04,buy,9\nt6,c9,2025-01-04,buy,9\nt7,c8,2025-01-04,deposit,0.10\n"
+    ),
+}  # fmt: skip
+"""A row or more for most reasons; ids that do not rise, one that comes twice, and a field in quotes."""
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words], cwd=PROJECT, capture_output=True, text=True, encoding="utf-8", timeout=300
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_every_contestant_works_and_all_agree(tmp_path, form):
+    done = run(
+        "-m", "bench", "intake", "--sizes", "2000+20000", "--formats", form, "--repeats", "1", "--data", str(tmp_path)
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (figures,) = tmp_path.glob("intake-*.json")
+    (case,) = json.loads(figures.read_text(encoding="utf-8"))["cases"]
+    others = {"pandas_whole"} if form == "csv" else set()
+    assert set(case["rounds"]) == {"huifang", "scan", "pandas", "pull"} | others
+    assert case["tables"]["customers"]["rows"] == 2000
+    assert case["tables"]["transactions"]["activity"]["customers"] > 0
+    costs = [each for rounds in case["rounds"].values() for each in rounds]
+    assert all(each["wall_seconds"] > 0 and each["cpu_seconds"] > 0 and each["peak_mb"] > 20 for each in costs)
+    assert not [left for left in tmp_path.iterdir() if left.name.startswith(("run-", "prefect-"))]
+
+
+@pytest.mark.slow
+def test_pandas_and_huifang_reject_the_same_rows_for_the_same_reasons(tmp_path):
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    for name, text in RULED.items():
+        (inbox / name).write_text(text, encoding="utf-8")
+    ours, theirs = tmp_path / "ours.json", tmp_path / "theirs.json"
+    done = run("-c", "import os, runpy, sys; os.environ['HUIFANG_HOME'] = sys.argv[3];"
+               "runpy.run_module('bench.run_huifang', run_name='__main__', alter_sys=True)",
+               str(inbox), str(ours), str(tmp_path / "home"))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    done = run("bench/pandas_intake.py", str(inbox), str(tmp_path / "out"), "--result", str(theirs))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(ours.read_text(encoding="utf-8"))["tables"]
+    assert json.loads(theirs.read_text(encoding="utf-8"))["tables"] == found
+    assert found["customers"]["accepted"] == 2
+    assert len(found["customers"]["reasons"]) == 7
