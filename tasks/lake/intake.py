@@ -727,10 +727,9 @@ def _merge_range(
     key = _only(rows, unique[0])
     if len(unique) > 1:
         key = pc.binary_join_element_wise(*(_field_text(_only(rows, name)) for name in unique), ",")
-    rows = rows.append_column("_key", key)
-    order = pc.sort_indices(rows, [("_key", "ascending"), ("_file", "ascending"), ("_row", "ascending")])
-    rows = rows.take(order).combine_chunks()
-    key = _only(rows, "_key")
+    # Runs come in the order of the files, each sorted without moving equal ids: a stable sort keeps the first one first.
+    order = pc.sort_indices(key)
+    rows, key = rows.take(order).combine_chunks(), key.take(order)
     is_doubled = np.zeros(len(key), bool)
     if len(key) > 1:
         is_doubled[1:] = pc.equal(key.slice(1), key.slice(0, len(key) - 1)).to_numpy(zero_copy_only=False)

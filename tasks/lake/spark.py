@@ -307,6 +307,8 @@ def _said(error: BaseException) -> str:
         return f"a task failed on a worker with {lost[1]}"
     if isinstance(error, PySparkException) and error.getCondition():
         return str(error.getCondition())
+    if causes := re.findall(r"^(?:: |Caused by: )([A-Za-z0-9_.$]+)", text, re.MULTILINE):
+        return str(causes[-1])
     return re.sub(r"\s+", " ", text.splitlines()[0] if text else type(error).__name__)[:160]
 
 
