@@ -15,6 +15,8 @@ from models import CallbackError
 
 Positions = npt.NDArray[np.intp]
 
+PIECE = 1 << 18
+
 LF, CR, QUOTE = b"\n", b"\r", b'"'
 
 
@@ -59,7 +61,10 @@ def count_records(data: bytes, has_quotes: bool) -> int:
     """Records in data, empty lines among them."""
     if has_quotes and QUOTE in data:
         return len(record_ends(data, has_quotes))
-    return data.count(LF) + (0 if data.endswith(LF) or not data else 1)
+    text = np.frombuffer(data, np.uint8)
+    # Piece by piece: what stays in the cache is compared several times as fast.
+    ends = sum(int(np.count_nonzero(text[at : at + PIECE] == LF[0])) for at in range(0, len(text), PIECE))
+    return ends + (0 if data.endswith(LF) or not data else 1)
 
 
 def filled_records(data: bytes, has_quotes: bool) -> Positions | None:

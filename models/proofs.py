@@ -159,14 +159,14 @@ def is_amount(text: Layout) -> Mask:
     return np.asarray(proven & ~(one & two))
 
 
-def is_plain(text: Layout) -> bool:
-    """Whether all amounts, proven ones, are spelled as a decimal with two places is: 0.50, -12.00."""
+def is_plain(text: Layout, among: Mask) -> bool:
+    """Whether all amounts of a mask, proven ones, are spelled as a decimal with two places is: 0.50, -12.00."""
     lengths = text.lengths
     negative = (text.at(text.starts, lengths > 0) == ord("-")).astype(np.int64)
     first, second = (text.at(text.starts + negative + n, lengths > negative + n) for n in (0, 1))
     has_places = text.at(text.ends - 3, lengths >= 3) == ord(".")
     is_zero = negative.astype(bool) & (first == ord("0"))  # -0.00 is 0.00; -0.50 is rare enough to go with it
-    return bool((has_places & ((first != ord("0")) | (second == ord("."))) & ~is_zero).all())
+    return bool((has_places & ((first != ord("0")) | (second == ord("."))) & ~is_zero | ~among).all())
 
 
 def is_whole(text: Layout) -> Mask:

@@ -13,6 +13,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -44,7 +45,7 @@ from tasks.lake.engine import column_buffer, open_engine, quoted
 from tasks.lake.proven import Proven, Prover, hashes_of
 from tasks.lake.referred import OTHERS, References, build_references
 from tasks.lake.rows import Block, Rows, column_bytes, open_rows
-from tasks.lake.traded import Activity
+from tasks.lake.traded import Activity, Trades
 from tasks.settings import Settings
 
 ROW_GROUP = 131_072
@@ -82,6 +83,8 @@ class Judged:
     """The accepted rows as the text that is hashed, as long as all ids have risen."""
     owners: Any = None
     """Places of the accepted rows' customers among the References, where they are known."""
+    trades: Any = None
+    """What the rows add to their customers' activity."""
     rejected: pa.Table | None = None
     reported: pa.Table | None = None
     others: pa.Table | None = None
@@ -286,38 +289,39 @@ class _Judge:
                 late_owners = self._known["customer_id"].place(ids, hashes_of(con, ids))
                 owners = np.concatenate((owners, late_owners))[order.to_numpy()]
         result.accepted, result.lines, result.owners = accepted.combine_chunks(), lines, owners
+        if owners is not None and self._sink.activity is not None:
+            result.trades = Trades.of(result.accepted)
 
     def _judge(self, con: duckdb.DuckDBPyConnection, texts: pa.Table) -> pa.Table:
         """Every rule over some rows."""
-        refer, judge = self._statements("garbled" in texts.column_names)
-        con.register("block", texts)
+        is_garbled = "garbled" in texts.column_names
+        refer, judge = self._statements(is_garbled)
         if refer:
-            asked = con.sql(refer).to_arrow_table().combine_chunks()
+            asked = self._ask(con, f"refer_{self._file_no}_{is_garbled:d}", refer, texts)
             for name, found in self._known.items():
                 hashes = _only(asked, f"hash:{name}").to_numpy()
                 for field_name, column in found.find(_only(asked, name), hashes).items():
                     texts = texts.append_column(f"{name}:{field_name}", column)
-        if texts.num_rows > FEW_ROWS:
-            con.register("block", texts)
-            judged = con.sql(judge).to_arrow_table().combine_chunks()
-        else:
-            judged = self._judge_few(con, texts, judge)
-        con.unregister("block")
-        return judged
+        return self._ask(con, f"judge_{self._file_no}_{is_garbled:d}", judge, texts)
 
-    def _judge_few(self, con: duckdb.DuckDBPyConnection, texts: pa.Table, judge: str) -> pa.Table:
-        """The same, by a statement that is planned once: that takes longer than to judge a few hundred rows."""
-        mine = f"judge_{self._file_no}_{'garbled' in texts.column_names:d}"
-        if mine not in self._engines.prepared:
-            con.register("few", texts)
-            con.execute(f"CREATE OR REPLACE TEMP TABLE {mine} AS FROM few LIMIT 0")
-            con.execute(f"PREPARE {mine} AS " + judge.replace('FROM "block" AS', f"FROM {mine} AS"))
-            self._engines.prepared.add(mine)
-        con.register("few", texts)
-        con.execute(f"TRUNCATE {mine}")
-        con.execute(f"INSERT INTO {mine} BY NAME FROM few")
-        judged: Any = con.execute(f"EXECUTE {mine}").to_arrow_table()
-        return judged.combine_chunks()
+    def _ask(self, con: duckdb.DuckDBPyConnection, name: str, sql: str, rows: pa.Table) -> pa.Table:
+        """The engine's answer over some rows, which its SQL calls block, in one chunk a column.
+
+        Of few rows by a statement that is planned once: that takes longer than to judge some hundred of them.
+        """
+        con.register("block", rows)
+        if rows.num_rows > FEW_ROWS:
+            found: pa.Table = con.sql(sql).to_arrow_table()
+        else:
+            if name not in self._engines.prepared:
+                con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM block LIMIT 0")
+                con.execute(f"PREPARE {name} AS " + sql.replace('FROM "block" AS', f"FROM {name} AS"))
+                self._engines.prepared.add(name)
+            con.execute(f"TRUNCATE {name}")
+            con.execute(f"INSERT INTO {name} BY NAME FROM block")
+            found = con.execute(f"EXECUTE {name}").to_arrow_table()
+        con.unregister("block")
+        return found.combine_chunks()
 
     def _statements(self, is_garbled: bool) -> tuple[str, str]:
         """The SQL that gives the ids referred to with their hashes, and the SQL that judges."""
@@ -400,6 +404,8 @@ class _Judge:
             judged.accepted = judged.accepted.take(order).combine_chunks()
         elif judged.lines is None and self._sink.is_rising:
             judged.lines = lines_of(judged.accepted, self._file.table_name)
+        if judged.lines is not None:
+            judged.lines = _whole(judged.lines)
 
     def _safe_keys(self, rows: pa.Table) -> pa.Array:
         """Ids of rows; null where a text does not look like one: in a shifted row it could be anything, also a name."""
@@ -466,12 +472,12 @@ def lines_of(accepted: pa.Table, table_name: str, texts: Mapping[str, pa.Array] 
     return pc.binary_join_element_wise(*fields, ",")
 
 
-def _update(digest: Any, lines: pa.Array) -> None:
-    """Hashes lines, each with its line end."""
-    if len(lines):
-        whole = pa.ListArray.from_arrays(pa.array([0, len(lines)], pa.int32()), lines)
-        digest.update(column_buffer(pc.binary_join(whole, "\n")))
-        digest.update(b"\n")
+def _whole(lines: pa.Array) -> pa.Array:
+    """Lines, each with its line end, as one text."""
+    if not len(lines):
+        return pa.array([""])
+    whole = pa.ListArray.from_arrays(pa.array([0, len(lines)], pa.int32()), lines)
+    return pc.binary_join_element_wise(pc.binary_join(whole, "\n"), "\n", "")
 
 
 def _field_text(column: pa.Array) -> pa.Array:
@@ -496,14 +502,26 @@ class _Spill:
         )
         path.chmod(0o600)
         self.rows = 0
+        self._written: Future[None] | None = None
 
     def write(self, table: pa.Table) -> None:
         if table.num_rows:
             self._writer.write_table(table.cast(self._schema), row_group_size=self._row_group)
             self.rows += table.num_rows
 
+    def hand_over(self, table: pa.Table, pool: ThreadPoolExecutor) -> None:
+        """Writes in a thread beside; one table is written and none waits, so memory stays as it is."""
+        if self._written is not None:
+            self._written.result()
+        self._written = pool.submit(self.write, table)
+
     def close(self) -> None:
-        self._writer.close()
+        try:
+            if self._written is not None:
+                self._written.result()
+        finally:
+            self._written = None
+            self._writer.close()
 
 
 _FEW = {
@@ -561,6 +579,7 @@ class _Sink:
                     self.work / "lookups.parquet", pa.schema([OTHERS.field("key"), *PLACES, *looked_up])
                 )
         self._doubled = self._spill(self.work / "doubled.parquet", PLACES)
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="write")
 
     def _spill(self, path: Path, schema: pa.Schema, row_group: int = ROW_GROUP) -> _Spill:
         spill = _Spill(path, schema, row_group)
@@ -568,8 +587,11 @@ class _Sink:
         return spill
 
     def abandon(self) -> None:
+        """Ends what is open; what a writer still has to say of its own failure no longer matters."""
+        self._beside.shutdown(wait=True)
         for spill in self._open:
-            spill.close()
+            with suppress(Exception):
+                spill.close()
 
     def add(self, file_no: int, judged: Judged) -> None:
         self._faults[file_no] += judged.faults
@@ -595,10 +617,10 @@ class _Sink:
             and (self._last is None or judged.first > self._last)
         ):
             self._last = judged.last
-            self._accepted.write(judged.accepted.drop_columns(["_file", "_row"]))
-            _update(self._digest, judged.lines)
+            self._accepted.hand_over(judged.accepted.drop_columns(["_file", "_row"]), self._beside)
+            self._digest.update(column_buffer(judged.lines))
             if self.activity is not None and judged.owners is not None:
-                self.activity.add(judged.owners, judged.accepted)
+                self.activity.add(judged.owners, judged.trades)
             elif judged.owners is None:
                 self.activity = None
             return
@@ -644,6 +666,7 @@ class _Sink:
             self._merge(pool, engines)
         for spill in self._open:
             spill.close()
+        self._beside.shutdown()
         con = engines.own()
         for spill in (self._rejected, self._reported):
             _sort(con, spill, self.made / spill.path.name, "file, row_number")
@@ -660,13 +683,11 @@ class _Sink:
 
     def _merge(self, pool: ThreadPoolExecutor, engines: _Engines) -> None:
         """Sorts the runs into one file; of the rows of one id the first by file and row stays."""
+        self._accepted.close()
         if self._accepted.rows:
-            self._accepted.close()
             first = self.work / "run-first.parquet"
             self._accepted.path.rename(first)
             self._runs.insert(0, first)  # rose by itself and came first: it loses no row
-        else:
-            self._accepted.close()
         self._open.remove(self._accepted)
         self._accepted = self._spill(self.made / "accepted.parquet", accepted_schema(self.table_name))
         self._digest = hashlib.sha256((",".join(TABLES[self.table_name].columns) + "\n").encode())
@@ -676,8 +697,8 @@ class _Sink:
             return _merge_range(engines.own(), self._runs, self.table_name, span)
 
         for kept, lines, doubled in in_order(pool, merge, itertools.pairwise([None, *bounds, None])):
-            self._accepted.write(kept)
-            _update(self._digest, lines)
+            self._accepted.hand_over(kept, self._beside)
+            self._digest.update(column_buffer(_whole(lines)))
             if not doubled.num_rows:
                 continue
             key = TABLES[self.table_name].unique[0]

@@ -136,7 +136,7 @@ class Prover:
             # The same whole numbers, read as hundredths.
             fen = _or_null(shown).cast(pa.decimal128(18, 0))
             return pa.Array.from_buffers(self._types[name], len(fen), fen.buffers(), fen.null_count, fen.offset)
-        if mask.all() and is_plain(layout):
+        if is_plain(layout, mask):
             found.texts[name] = text.fill_null("") if text.null_count else text
         return _or_null(shown).cast(self._types[name])
 

@@ -37,11 +37,11 @@ from models.framing import (
     refuse_quotes,
 )
 
-READ_BYTES = 4 << 20
-BLOCK_BYTES = 12 << 20
+READ_BYTES = 1 << 20
+BLOCK_BYTES = 6 << 20
 """Text handed on at once; two workers hold a few times this in memory."""
 BLOCK_ROWS = 220_000
-RECORD_BYTES = BLOCK_BYTES
+RECORD_BYTES = 12 << 20
 """A longer record refuses the file; a shorter one that is still absurd is rejected by the lengths of its columns."""
 TRAILER_BYTES = 64 << 10
 HEADER_BYTES = 1 << 20
@@ -169,8 +169,8 @@ class _TextRows:
     def _with_line_feeds(self, data: bytes) -> bytes:
         return data.replace(b"\r", b"\n") if self._has_lone_returns else data
 
-    def _read(self) -> bytes:
-        data: bytes = self._text.read(READ_BYTES)
+    def _read(self, size: int = READ_BYTES) -> bytes:
+        data: bytes = self._text.read(size)
         self._read_bytes += len(data)
         if self._read_bytes > max(BOMB_BYTES, BOMB_RATIO * self._packed):
             raise PackingError(
@@ -209,28 +209,20 @@ class _TextRows:
         """Blocks of about BLOCK_BYTES that end with a record; the trailer, where there is one, is held back."""
         complete = self._file.form.complete
         has_trailer = complete is not None and complete.trailer is not None
-        pending, row = bytearray(self._pending), self._first_row
+        pending, row = self._pending, self._first_row
         self._start = self._pending = b""
-        is_last = False
-        while not is_last:
-            data = self._with_line_feeds(self._read())
-            is_last = not data
+        held = TRAILER_BYTES if has_trailer else 0
+        while data := self._with_line_feeds(self._read(BLOCK_BYTES)):
             pending += data
-            if is_last:
-                break
-            if len(pending) < BLOCK_BYTES:
-                continue
-            held = TRAILER_BYTES if has_trailer else 0
-            end = cut(bytes(pending[: len(pending) - held]) if held else pending, self._has_quotes)
-            if len(pending) - end > RECORD_BYTES + READ_BYTES:
-                self._refuse_length(bytes(pending[end:]), row + count_records(bytes(pending[:end]), self._has_quotes))
+            end = cut(pending[: len(pending) - held] if held else pending, self._has_quotes)
+            if len(pending) - end > RECORD_BYTES + BLOCK_BYTES:
+                self._refuse_length(pending[end:], row + count_records(pending[:end], self._has_quotes))
             if end:
-                block = bytes(memoryview(pending)[:end])
-                del pending[:end]
+                block, pending = pending[:end], pending[end:]
                 records = count_records(block, self._has_quotes)
                 yield Block(row, block, records)
                 row += records
-        rest = bytes(pending).rstrip(b"\r\n")
+        rest = pending.rstrip(b"\r\n")
         if has_trailer:
             rest = self._take_trailer(rest)
         if rest:

@@ -7,6 +7,8 @@ expression over the snapshot otherwise, and a test holds both to the same table.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -17,6 +19,29 @@ from tasks.lake.referred import References
 
 MOST_FEN = 2**62
 """Sums beyond this are left to the engine, whose decimals are wider."""
+
+
+@dataclass(frozen=True)
+class Trades:
+    """Which of some accepted rows are trades, with their amounts without sign in fen and their days since 1970."""
+
+    rows: npt.NDArray[np.intp]
+    fen: npt.NDArray[np.int64]
+    days: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, accepted: pa.Table) -> Trades:
+        """The trades among accepted transactions in one chunk."""
+        kinds = accepted.column("kind").chunk(0)
+        is_trade = pc.equal(kinds, TRADES[0])
+        for kind in TRADES[1:]:
+            is_trade = pc.or_(is_trade, pc.equal(kinds, kind))
+        rows = np.flatnonzero(is_trade.to_numpy(zero_copy_only=False))
+        amounts = accepted.column("amount_cny").chunk(0)
+        # Of 16 bytes a value, low half first; 18 digits fill the low half alone.
+        halves = np.frombuffer(amounts.buffers()[1], np.int64)[2 * amounts.offset : 2 * (amounts.offset + len(amounts))]
+        days = accepted.column("traded_on").chunk(0).cast(pa.int32()).to_numpy()
+        return cls(rows, np.abs(halves[2 * rows]), days[rows])
 
 
 class Activity:
@@ -32,25 +57,18 @@ class Activity:
         self._most = 0
         self.is_exact = True
 
-    def add(self, places: npt.NDArray[np.int64], accepted: pa.Table) -> None:
+    def add(self, places: npt.NDArray[np.int64], trades: Trades) -> None:
         """Accepted rows, with the places of their customers."""
         ones = np.ones(len(places), np.int32)  # of the sums' own type: numpy is fifteen times slower otherwise
         np.add.at(self._transactions, places, ones)
-        is_trade = pc.is_in(accepted.column("kind"), pa.array(TRADES)).to_numpy()
-        rows = np.flatnonzero(is_trade)
-        amounts = accepted.column("amount_cny").combine_chunks()
-        if isinstance(amounts, pa.ChunkedArray):
-            amounts = amounts.chunk(0)
-        # Of 16 bytes a value, low half first; 18 digits fill the low half alone.
-        fen = np.abs(np.frombuffer(amounts.buffers()[1], np.int64)[2 * amounts.offset :][: 2 * len(amounts) : 2])[rows]
-        self._most += int(fen.max(initial=0)) * len(rows)
+        self._most += int(trades.fen.max(initial=0)) * len(trades.fen)
         self.is_exact = self.is_exact and self._most < MOST_FEN
         if not self.is_exact:
             return
-        days = accepted.column("traded_on").cast(pa.int32()).to_numpy()[rows]
-        np.add.at(self._trades, places[rows], ones[rows])
-        np.add.at(self._fen, places[rows], fen)
-        np.maximum.at(self._last, places[rows], days)
+        traders = places[trades.rows]
+        np.add.at(self._trades, traders, ones[: len(traders)])
+        np.add.at(self._fen, traders, trades.fen)
+        np.maximum.at(self._last, traders, trades.days)
 
     def table(self) -> pa.Table:
         """One row per customer with a transaction, by customer_id; the columns of `models.frame.activity`."""
