@@ -61,24 +61,19 @@ def pull_extracts(
         contents = sorted(f"{table} {f.sha256} {f.member}" for table, files in delivery.items() for f in files)
         manifest_sha256 = hashlib.sha256("\n".join([profile_sha256, *contents]).encode()).hexdigest()
         with store.begin() as session:
-            known_pull = records.find_pull(session, as_of, manifest_sha256)
-            newest = records.newest_pull(session, as_of)
+            current = records.newest_pull(session, as_of)
+            newest = current.id if current is not None else None
+            is_known = current is not None and current.manifest_sha256 == manifest_sha256
             stale = records.same_bytes(
                 session, (f.sha256 for t in MOVING if t in delivery.files for f in delivery[t]), as_of
             )
         for file in delivery.set_aside:
             log.warning("%s: set aside: %s", file.name, file.reason)
-        if known_pull is not None:
+        if newest is not None and is_known:
             log.warning(
-                "pull %s of %s: the same files under the same profile are already in; nothing changed",
-                known_pull.id,
-                as_of,
+                "pull %s of %s: the same files under the same profile are already in; nothing changed", newest, as_of
             )
-            if known_pull.id != newest:
-                log.warning(
-                    "pull %s came after it and stands; to go back to these files, have them delivered anew", newest
-                )
-            return _publish(settings, store, known_pull.id, as_of, now)
+            return _publish(settings, store, newest, as_of, now)
         for name, day in stale.values():
             log.warning("%s: the same bytes were taken in for %s; is the delivery stale?", name, day)
 

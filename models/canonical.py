@@ -31,7 +31,7 @@ FIRM_CHECKS = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 
 PHONE = r"^[0-9+(][0-9 ()+/-]*$"
 PHONE_DIGITS = r"^[+(]?[0-9](?:[ ()+/-]*[0-9]){6,14}[)]?$"  # seven of a town, fifteen of the world (E.164)
-MOBILE = r"^(?:[^1].*|1[3-9].*|1.{0,9}|1.{11,})$"  # eleven characters that begin with 1 are 13… to 19…
+MOBILE = r"^(?:[^1].*|1[3-9][0-9]{9}|1[0-9]{0,7}|1[0-9]*[^0-9].*)$"  # nine digits and more from 1 on are a mobile, 13… to 19…
 
 
 def has_checksum(id_no: str) -> bool:

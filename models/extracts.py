@@ -6,6 +6,7 @@ the engine.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ from models.profile import (
     TableProfile,
     canonical_table,
 )
+from models.traits import mask
 
 
 @dataclass(frozen=True)
@@ -91,14 +93,17 @@ def check_header(header: list[str], file: SourceFile, profile: Profile) -> None:
     table_name, table = file.table_name, table_profile(profile, file)
     where = f"{file.name} ({table_name}, profile {profile.name})"
     needed = table.used_columns() + ([] if file.is_canonical else profile.looked_up_by(table_name))
-    found, expected = ", ".join(header), {*needed, *table.ignore_columns}
-    if sum(name in expected for name in header) * 2 < len(expected - {"*"}):
-        # A first line that is no header is somebody's row.
-        found = f"{len(header)} columns, few of which the profile knows; is the first line a header?"
-        header = [name if name in expected else "(not shown)" for name in header]
+    found, expected = ", ".join(header), {*needed, *table.ignore_columns} - {"*"}
+    missing = [name for name in dict.fromkeys(needed) if name not in header]
+    if missing and sum(name in expected for name in header) * 2 < len(expected):
+        # A first line that is no header is somebody's row, and is not shown.
+        raise HeaderError(
+            f"{where}: the header has no column {', '.join(missing)}; found {len(header)} columns, few of which the "
+            "profile knows. Is the first line a header? Where files have none, name the columns under form.header"
+        )
     if doubled := [name for name, times in Counter(header).items() if times > 1]:
         raise HeaderError(f"{where}: the header names {', '.join(doubled)} more than once; found {found}")
-    if missing := [name for name in dict.fromkeys(needed) if name not in header]:
+    if missing:
         raise HeaderError(
             f"{where}: the header has no column {', '.join(missing)}; found {found}. "
             f"If the source renamed it, change tables.{table_name} in the profile"
@@ -128,7 +133,7 @@ _DATE_FORMS = {
     "yyyyMMdd": "^[0-9]{8}$",
     "excel": "^[1-9][0-9]{0,5}([.]0+)?$",
 }
-_EXCEL_ZERO = date(1899, 12, 30)  # day 60 is their 29 February 1900, which never was; later days are right so
+_EXCEL_ZERO = date(1899, 12, 30)  # their day 60 is 29 February 1900, which never was: days before it lie one later
 _NUMBER = "^[+-]?[0-9]{1,16}([.][0-9]{0,2}0*)?$"
 _UNITS = {
     # No more decimals than leave whole fen; trailing zeros are harmless.
@@ -298,14 +303,33 @@ def _canonical_text(
     if source.width:
         short = text.re_search("^[0-9]+$") & (text.length() < source.width)
         text = short.ifelse(text.lpad(source.width, "0"), text)
-    if source.thousands:
-        text = text.replace(source.thousands, "")
-    if source.decimal != ".":
-        text = text.replace(source.decimal, ".")
+    if _is_amount(column):
+        text = plain_number(text, source)
     codes = profile.code_table(source) or {code: code for code in allowed_codes(column) or ()}
     if codes:
         text = text.cases(*codes.items(), else_=ibis.null("string"))
     return text
+
+
+def plain_number(text: ir.StringValue, source: ColumnSource) -> ir.StringValue:
+    """A number's text with a point for its decimals and without separators, where these stand as they should.
+
+    A separator at any other place stays, and makes the text no number: 12,34 is not 1234.
+    """
+    if source.thousands:
+        grouped = f"^[+-]?[0-9]{{1,3}}([{_escaped(source.thousands)}][0-9]{{3}})+([{_escaped(source.decimal)}][0-9]*)?$"
+        text = text.re_search(grouped).ifelse(text.replace(source.thousands, ""), text)
+    if source.decimal != ".":
+        text = text.contains(".").ifelse(text.replace(".", "?"), text).replace(source.decimal, ".")
+    return text
+
+
+def _escaped(sign: str) -> str:
+    return f"\\{sign}" if sign in "\\]^-" else sign
+
+
+def _is_amount(column: pa.Column) -> bool:
+    return isinstance(column.dtype, pandas_engine.Decimal)
 
 
 def _is_date(column: pa.Column) -> bool:
@@ -343,6 +367,7 @@ def _value(rows: ir.Table, name: str, column: pa.Column, profile: Profile, table
 def _day(text: ir.StringValue, form: DateForm) -> ir.DateValue:
     if form == "excel":
         days = text.re_extract("^([0-9]+)", 1).try_cast("int64")
+        days = (days < 60).ifelse(days + 1, days)
         # A day plus an interval is a time on the engine, though Ibis calls it a day.
         return (ibis.literal(_EXCEL_ZERO) + days.as_interval("D")).cast("timestamp").cast("date")
     return _iso_text(text, form).try_cast("date")
@@ -584,6 +609,9 @@ def reference(keys: ir.Table, lookup: Lookup | None) -> ir.Table:
     )
 
 
+_LOOKS_LIKE_A_CODE = re.compile("[0-9A-Za-z_-]{1,4}|[A-Za-z_-]{1,12}")
+
+
 def refuse_unknown_codes(
     table_name: str, column_name: str, counts: Mapping[str, int], profile: Profile, table: TableProfile
 ) -> None:
@@ -594,13 +622,15 @@ def refuse_unknown_codes(
     if source is None or allowed is None:
         raise TypeError(f"{table_name}.{column_name} is no mapped code column")
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    # A column that is no code column at all may hold names: a few short examples are enough.
-    listed = ", ".join(f"{code[:12]!r} × {times}" for code, times in most[:10])
+    # A column that is no code column at all holds names or numbers of people: then shapes are shown.
+    has_few = len(most) <= 20 and sum(counts.values()) >= 10 * len(most)
+    shown = [code if has_few or _LOOKS_LIKE_A_CODE.fullmatch(code) else mask(code) for code, _ in most]
+    listed = ", ".join(f"{code[:12]!r} × {times}" for code, (_, times) in zip(shown[:10], most, strict=False))
     more = f" and {len(most) - 10} more" if len(most) > 10 else ""
     here = f"tables.{table_name}.columns.{column_name}.codes"
     place = f"codes.{source.codes}" if isinstance(source.codes, str) else here
     raise UnknownCode(
         f"{table_name}.{column_name} (source column {source.source}): unknown code {listed}{more}. "
-        f'In profile {profile.name} write under {place} what each means, such as "{most[0][0][:12]}": {allowed[0]} '
+        f'In profile {profile.name} write under {place} what each means, such as "{shown[0][:12]}": {allowed[0]} '
         f"(allowed: {', '.join(allowed)}), or ignore its rows by name under tables.{table_name}.ignore_codes"
     )

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from models.canonical import REASONS, REPORTABLE, TABLES, allowed_codes, id_column, references
 
 DateForm = Literal["yyyy-MM-dd", "yyyyMMdd", "yyyy/MM/dd", "yyyy.MM.dd", "excel"]
-"""excel: the serial number of a day as spreadsheets count them, 1 = 1900-01-01 with their leap day of 1900."""
+"""excel: the serial number of a day as spreadsheets count them: 1 is 1900-01-01, and 1900 has a 29 February."""
 Encoding = Literal["utf-8", "utf-8-sig", "gb18030", "gbk"]
 Format = Literal["text", "parquet", "xlsx"]
 

@@ -124,7 +124,7 @@ def is_phone(text: Layout) -> Mask:
     """Seven to fifteen digits that are no mobile number of an unknown range."""
     lengths = text.lengths
     first, second = text.at(text.starts, lengths > 0), text.at(text.starts + 1, lengths > 1)
-    unknown = (lengths == 11) & (first == ord("1")) & (second < ord("3"))
+    unknown = (first == ord("1")) & (lengths >= 9) & ((lengths != 11) | (second < ord("3")))
     fits = ((lengths >= 7) & (lengths <= 15)) | (lengths == 0)
     return np.asarray(text.has_only(_DIGITS) & fits & ~unknown)
 

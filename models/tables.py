@@ -69,7 +69,7 @@ Key = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class Pull(Base):
-    """One intake of one delivery; the same files under the same profile for the same day are the same pull."""
+    """One intake of one delivery; the same files under the same profile again, after no others, are the same pull."""
 
     __tablename__ = "pull"
     id: Mapped[int] = mapped_column(Key, primary_key=True)
@@ -81,7 +81,7 @@ class Pull(Base):
     pulled_at: Mapped[datetime]
     supersedes_id: Mapped[int | None] = mapped_column(ForeignKey("pull.id"))
     """The pull of the same day that this corrected delivery takes the place of; both are kept."""
-    __table_args__ = (UniqueConstraint("as_of", "manifest_sha256"),)
+    __table_args__ = (UniqueConstraint("as_of", "supersedes_id"),)
 
 
 class Snapshot(Base):

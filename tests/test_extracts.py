@@ -95,6 +95,8 @@ def customers_profile(**table: object) -> Profile:
         ({"id_no": "914403001922038217"}, "id_no", "bad_checksum"),
         ({"phone": "123456"}, "phone", "bad_phone"),
         ({"phone": "12800138000"}, "phone", "bad_phone"),
+        ({"phone": "1380013800"}, "phone", "bad_phone"),
+        ({"phone": "138001380000"}, "phone", "bad_phone"),
     ],
 )
 def test_a_row_with_one_fault_is_rejected_with_its_column_and_reason(
@@ -351,4 +353,35 @@ def test_a_first_line_that_is_a_row_is_not_shown() -> None:
         check_header(["C1", "张三", "13800138000"], file_of("branches"), CANONICAL)
     assert "张三" not in str(refused.value)
     assert "13800138000" not in str(refused.value)
-    assert "is the first line a header?" in str(refused.value)
+    assert "Is the first line a header?" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("form", "amount", "kept"),
+    [
+        ({"thousands": ","}, "1,234,567.50", "1234567.50"), ({"thousands": ","}, "12,34.5", None),
+        ({"thousands": ","}, "1,,234", None), ({"thousands": ","}, ",5", None), ({"thousands": ","}, "1234.5", "1234.50"),
+        ({"thousands": ".", "decimal": ","}, "1.234,50", "1234.50"), ({"thousands": ".", "decimal": ","}, "12.34", None),
+        ({"thousands": ".", "decimal": ","}, "-12,34", "-12.34"), ({"decimal": ","}, "1,5", "1.50"),
+    ],
+)  # fmt: skip
+def test_separators_count_only_where_they_should_stand(form: dict[str, str], amount: str, kept: str | None) -> None:
+    content = CANONICAL.model_dump(by_alias=True, exclude_unset=True)
+    content["tables"]["transactions"]["columns"]["amount_cny"] = {"from": "amount_cny"} | form
+    row = {"transaction_id": "T", "customer_id": "A", "traded_on": "2026-01-05", "kind": "buy", "amount_cny": amount}
+    raw, header = raw_table([row])
+    keys = ibis.memtable(pd.DataFrame({"key": ["A"], "verdict": ["accepted"], "rule": [""]}))
+    profile = Profile.model_validate(content)
+    judged = judge_rows(raw, header, 0, file_of("transactions"), profile, {"customers": keys}).to_pandas().iloc[0]
+    assert (None if pd.isna(judged["amount_cny"]) else str(judged["amount_cny"])) == kept
+
+
+def test_a_column_that_holds_no_codes_is_told_by_its_shapes() -> None:
+    with pytest.raises(UnknownCode) as refused:
+        refuse_unknown_codes(
+            "customers", "status", {"13800138000": 1, "张三丰": 1}, CANONICAL, CANONICAL.tables["customers"]
+        )
+    assert "13800138000" not in str(refused.value)
+    assert "张三" not in str(refused.value)
+    with pytest.raises(UnknownCode, match="'休眠户' × 300"):
+        refuse_unknown_codes("customers", "status", {"休眠户": 300}, CANONICAL, CANONICAL.tables["customers"])

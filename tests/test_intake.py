@@ -310,3 +310,46 @@ def test_the_ids_of_ten_thousand_customers_are_each_found_and_no_other(tmp_path:
     assert found["value"].to_pylist() == [*ids[::-1], None, None, None, None, None]
     assert found["rejected"].to_pylist()[-5:] == [True, True, None, None, None]
     assert found["ignored"].to_pylist()[-5:] == [None, "t", None, None, None]
+
+
+def test_floats_of_a_typed_table_are_spelled_without_exponent_and_no_number_is_no_value(tmp_path: Path) -> None:
+    from tasks.lake.rows import _as_text
+
+    spelled = _as_text(pa.array([12345678901.0, 12345678901.23, 0.5, float("nan"), None, 1e16]))
+    assert spelled.to_pylist() == ["12345678901", "12345678901.23", "0.5", None, None, "10000000000000000"]
+
+
+def test_a_text_column_of_a_typed_table_with_bad_bytes_rejects_those_rows(settings: Settings, tmp_path: Path) -> None:
+    folder = tmp_path / "typed"
+    folder.mkdir()
+    names = pa.array([b"\xe7\x94\xb2", b"\xff\xfe", b"\xe4\xb9\x99"]).cast(pa.binary())
+    table = pa.table({"branch_no": ["1", "2", "3"], "branch_name": names.view(pa.string()), "region": ["", "", ""]})
+    pq.write_table(table, folder / "branches.parquet")
+    content = CANONICAL.model_dump(by_alias=True, exclude_unset=True) | {"settle_seconds": 0}
+    content["tables"] = {"branches": content["tables"]["branches"] | {"files": ["branches.parquet"]}}
+    profile = Profile.model_validate(content)
+    with open_delivery(settings, profile, folder) as delivery:
+        taken = take_in(settings, profile, "branches", delivery["branches"], as_of=YEAR_END, known={})
+    assert (taken.accepted, taken.rejected) == (2, 1)
+    assert list(read_rejected(settings, taken.path)["reason"]) == ["bad_byte"]
+
+
+def test_utf8_under_a_gb18030_profile_is_refused_and_not_taken_for_other_characters(
+    settings: Settings, extracts: Path
+) -> None:
+    with pytest.raises(FramingError, match=r"is UTF-8, and the profile says gb18030"):
+        pull(settings, extracts, encoding="gb18030")
+
+
+def test_totals_are_read_as_the_profile_spells_numbers(settings: Settings, extracts: Path, tmp_path: Path) -> None:
+    folder = copied(extracts, tmp_path / "comma")
+    owner = (extracts / "customers.csv").read_text(encoding="utf-8").splitlines()[1].split(",")[0]
+    (folder / "transactions.csv").write_text(
+        "transaction_id|customer_id|traded_on|kind|amount_cny\n"
+        f"T1|{owner}|2025-12-01|buy|1.000,50\nT2|{owner}|2025-12-01|sell|1.000,50\nT,rows=2,total=2001.00\n",
+        encoding="utf-8",
+    )
+    tables = CANONICAL.model_dump(by_alias=True, exclude_unset=True)["tables"]
+    tables["transactions"]["form"] = {"complete": TRAILER, "delimiter": "|"}
+    tables["transactions"]["columns"]["amount_cny"] = {"from": "amount_cny", "thousands": ".", "decimal": ","}
+    assert pull(settings, folder, tables=tables)["transactions"].accepted == 2

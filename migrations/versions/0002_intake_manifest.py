@@ -16,6 +16,9 @@ depends_on = None
 def upgrade() -> None:
     with op.batch_alter_table("pull") as table:
         table.add_column(sa.Column("supersedes_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True))
+        # A day's old files may come again after a correction, and are a pull of their own then.
+        table.drop_constraint(op.f("uq_pull_as_of_manifest_sha256"), type_="unique")
+        table.create_unique_constraint(op.f("uq_pull_as_of_supersedes_id"), ["as_of", "supersedes_id"])
         table.create_foreign_key(op.f("fk_pull_supersedes_id"), "pull", ["supersedes_id"], ["id"])
     with op.batch_alter_table("snapshot") as table:
         table.add_column(sa.Column("reported", sa.Integer(), nullable=False, server_default="0"))

@@ -13,6 +13,7 @@ import itertools
 import logging
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -60,6 +61,8 @@ __all__ = [
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
+
+UNLOCKED_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -251,6 +254,11 @@ def _work_folder(settings: Settings) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its run lives
             log.warning("removing %s, left by a run that did not end", left.name)
             shutil.rmtree(left)
+    for left in root.glob("intake-*"):
+        # Killed before it was locked; a folder that young may be another run's, about to lock it.
+        if not (left / "lock").exists() and time.time() - left.stat().st_mtime > UNLOCKED_SECONDS:
+            log.warning("removing %s, left by a run that did not end", left.name)
+            shutil.rmtree(left, ignore_errors=True)
     work = Path(tempfile.mkdtemp(prefix="intake-", dir=root))
     with (work / "lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

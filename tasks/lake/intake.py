@@ -33,14 +33,16 @@ from models.extracts import (
     SourceFile,
     canonical_texts,
     check_header,
+    clean_text,
     judge_rows,
+    plain_number,
     reference_columns,
     refuse_unknown_codes,
     split_fault,
     table_profile,
 )
 from models.framing import FramingError
-from models.profile import Profile
+from models.profile import ColumnSource, Profile
 from tasks.lake.engine import column_buffer, open_engine, quoted
 from tasks.lake.proven import Proven, Prover, hashes_of
 from tasks.lake.referred import OTHERS, References, build_references
@@ -351,11 +353,20 @@ class _Judge:
         for name in sorted(names & set(self._rows.header)):
             con.register("column_block", pa.table({"t": texts.column(self._rows.header.index(name))}))
             row = con.execute(
-                "SELECT coalesce(sum(n), 0), count(*) FILTER (n IS NULL) FROM "
-                "(SELECT try_cast(replace(trim(t), ',', '') AS DECIMAL(28, 6)) AS n FROM column_block WHERE trim(t) <> '')"
+                f"SELECT coalesce(sum(n), 0), count(*) FILTER (n IS NULL) FROM "
+                f"(SELECT try_cast(number AS DECIMAL(28, 6)) AS n FROM ({self._number_sql(name)}) WHERE number IS NOT NULL)"
             ).fetchall()[0]
             found[name] = (Decimal(row[0]), int(row[1]))
         return found
+
+    def _number_sql(self, name: str) -> str:
+        """A source column's numbers as the profile spells them: the texts of column_block with a decimal point."""
+        table = table_profile(self._profile, self._file)
+        sources = [table.column(column) for column in table.columns]
+        source = next((s for s in sources if s is not None and s.source == name), None) or ColumnSource(source=name)
+        texts = ibis.table({"t": "string"}, name="column_block")
+        number = plain_number(clean_text(texts.t), source)
+        return str(ibis.to_sql(texts.select(number=number), dialect="duckdb", pretty=False))
 
     def _split(self, judged: pa.Table, result: Judged) -> None:
         """Judged rows into accepted ones, rejected ones and what later tables need of either."""
@@ -636,7 +647,7 @@ class _Sink:
         expected = rows.expected
         if expected is None:
             return
-        ask = f"the file is refused as a whole, ask {expected.said_by or 'for'} and the file again"
+        ask = f"the file is refused as a whole, ask for it and {expected.said_by or 'its marker'} again"
         if expected.rows is not None and expected.rows != self._rows[file_no]:
             raise FramingError(
                 f"{file.name}: {expected.said_by} says {expected.rows:,} rows, the file has {self._rows[file_no]:,}; {ask}"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import lzma
+import math
 import re
 import zipfile
 import zlib
@@ -40,7 +42,7 @@ from models.framing import (
 READ_BYTES = 1 << 20
 BLOCK_BYTES = 6 << 20
 """Text handed on at once; two workers hold a few times this in memory."""
-BLOCK_ROWS = 220_000
+BLOCK_ROWS = 110_000
 RECORD_BYTES = 12 << 20
 """A longer record refuses the file; a shorter one that is still absurd is rejected by the lengths of its columns."""
 TRAILER_BYTES = 64 << 10
@@ -95,7 +97,9 @@ def open_rows(file: SourceFile) -> Iterator[Rows]:
                 yield _WorkbookRows(file, _whole(raw, file))
             else:
                 yield _TextRows(file, raw, stack.enter_context(_unpacked(raw, file)))
-        except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+        except (EOFError, zlib.error, lzma.LZMAError, OSError, zipfile.BadZipFile) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the disk, not of the packing
             raise PackingError(
                 f"{file.name}: the compressed file is cut off or damaged ({error}); ask for it again"
             ) from None
@@ -145,6 +149,7 @@ class _TextRows:
         self._delimiter = file.form.delimiter or ","
         self._has_quotes = file.form.quote != "none"
         self._read_bytes = 0
+        self._is_gb18030 = False
         self._packed = file.size_bytes
         self.expected = file.expected
         start = self._read()
@@ -159,7 +164,8 @@ class _TextRows:
         if file.form.header is not None:
             self.header, self._first_row = list(file.form.header), 1
         else:
-            self.header, self._first_row = self._take_header(), 2
+            self.header = self._take_header()
+            self._first_row = 2 + self._empty_lines
         self._pending = self._start
 
     @property
@@ -179,6 +185,9 @@ class _TextRows:
         return data
 
     def _take_header(self) -> list[str]:
+        filled = self._start.lstrip(b"\r\n")
+        self._empty_lines = self._start[: len(self._start) - len(filled)].count(b"\n")
+        self._start = filled
         while (end := self._first_record_end()) == 0:
             if len(self._start) >= HEADER_BYTES:
                 raise HeaderError(
@@ -295,6 +304,8 @@ class _TextRows:
         """UTF-8; what does not decode, and NUL, becomes U+FFFD: no row that holds one is accepted."""
         is_garbled = False
         if not data.isascii():
+            if self._encoding == "gb18030" and not self._is_gb18030:
+                self._refuse_utf8(data)
             try:
                 text = data.decode(self._encoding)
             except UnicodeDecodeError:
@@ -307,6 +318,18 @@ class _TextRows:
         if b"\0" in data:
             data, is_garbled = data.replace(b"\0", _REPLACED), True
         return data, is_garbled
+
+    def _refuse_utf8(self, data: bytes) -> None:
+        """UTF-8 read as GB18030 becomes other characters without a fault; a dozen that are UTF-8 are no chance."""
+        try:
+            found = data.decode("utf-8")
+        except UnicodeDecodeError:
+            self._is_gb18030 = True
+            return
+        if sum(sign > "\x7f" for sign in found) >= 12:
+            raise FramingError(
+                f"{self._file.name}: is UTF-8, and the profile says {self._file.form.encoding}; change its encoding"
+            )
 
     def _uneven(self, error: pa.ArrowInvalid, block: Block, filled: Any) -> FramingError:
         # The parser's message quotes the line, which is personal data: only its number and its kind are passed on.
@@ -404,15 +427,22 @@ def _as_text(column: pa.Array) -> pa.Array:
     if pa.types.is_timestamp(kind):
         return column.cast(pa.timestamp(kind.unit)).cast(pa.string())
     if pa.types.is_floating(kind):
-        column = column.cast(pa.float64())
-        whole = pc.all(
-            pc.or_kleene(
-                pc.is_null(column), pc.and_(pc.equal(column, pc.floor(column)), pc.less(pc.abs(column), 2.0**53))
-            )
-        )
-        if whole.as_py() is not False:
-            return column.cast(pa.int64()).cast(pa.string())
-    return column.cast(pa.string())
+        return pa.array([_float_text(value) for value in column.cast(pa.float64()).to_pylist()], pa.string())
+    text = column.cast(pa.string())
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        return _as_text(text.cast(pa.binary()))
+    return text
+
+
+def _float_text(value: float | None) -> str | None:
+    """Without exponent; no number is no value."""
+    if value is None or not math.isfinite(value):
+        return None if value is None or math.isnan(value) else str(value)
+    return (
+        str(int(value)) if value == int(value) and abs(value) < 2**53 else np.format_float_positional(value, trim="-")
+    )
 
 
 class _WorkbookRows:
@@ -478,8 +508,8 @@ def _cell_text(cell: object) -> str:
         return cell.isoformat()
     if isinstance(cell, bool):
         return str(int(cell))
-    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53:
-        return str(int(cell))
+    if isinstance(cell, float):
+        return _float_text(cell) or ""
     return str(cell)
 
 

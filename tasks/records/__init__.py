@@ -67,7 +67,6 @@ from tasks.records.returns import (
 from tasks.records.snapshots import (
     NoSnapshot,
     add_pull,
-    find_pull,
     newest_pull,
     optional_snapshot,
     pulls,
@@ -110,7 +109,6 @@ __all__ = [
     "ends",
     "exclusions_of",
     "expire",
-    "find_pull",
     "findings_of",
     "findings_without_case",
     "frame",

@@ -18,14 +18,9 @@ class NoSnapshot(CallbackError):
     """A table that was never pulled for the day it is needed of."""
 
 
-def find_pull(session: Session, as_of: date, manifest_sha256: str) -> Pull | None:
-    """The pull of the same files under the same profile for the same day."""
-    return session.scalar(select(Pull).where(Pull.as_of == as_of, Pull.manifest_sha256 == manifest_sha256))
-
-
-def newest_pull(session: Session, as_of: date) -> int | None:
-    """The newest pull of a day, which a corrected delivery for the same day takes the place of."""
-    return session.scalar(select(Pull.id).where(Pull.as_of == as_of).order_by(Pull.id.desc()).limit(1))
+def newest_pull(session: Session, as_of: date) -> Pull | None:
+    """The pull of a day that stands; another delivery for that day takes its place."""
+    return session.scalar(select(Pull).where(Pull.as_of == as_of).order_by(Pull.id.desc()).limit(1))
 
 
 def same_bytes(session: Session, sha256s: Iterable[str], as_of: date) -> dict[str, tuple[str, date]]:
