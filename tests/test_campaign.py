@@ -380,6 +380,7 @@ def test_a_rejected_customer_stops_the_draw_until_an_approver_waives_him(brokera
 # ---- other houses ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_same_month_on_postgresql_deals_the_same_places(brokerage, month, postgres_url, tmp_path):
     import psycopg
 

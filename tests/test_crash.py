@@ -144,6 +144,7 @@ def test_a_draw_killed_midway_still_draws_one_sample_with_the_seed_it_stored(pul
         assert found[key] == calm[key], key
 
 
+@pytest.mark.long
 def test_a_dispatch_killed_at_any_step_mails_no_list_twice_and_names_what_it_does_not_know(drawn, tmp_path):
     lists = "select m.message_id, m.campaign_id, m.recipient from mail m where m.kind = 'assignment'"
     with mail_server() as (counter, url):
@@ -219,6 +220,7 @@ def booked(house):
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_collect_killed_again_and_again_loses_no_return_and_books_none_twice(answered, tmp_path):
     calm, chance = answered.copy(tmp_path / "calm"), random.Random(20260312)
     calm.call("run", "collect", *ANSWERED_AT)
