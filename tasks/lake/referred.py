@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from models.extracts import reference
 from models.profile import Lookup
@@ -70,7 +71,9 @@ class References:
 
     @cached_property
     def all_accepted(self) -> bool:
-        return self.values is None and len(self.fates) > 0 and int(self.fates.min()) == int(self.fates.max()) == 2
+        return (
+            self.values is None and len(self.fates) > 0 and int(self.fates.min()) == int(self.fates.max()) == ACCEPTED
+        )
 
     def place(self, texts: pa.Array, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
         """Where each text stands among the ids, -1 where it does not."""
@@ -105,19 +108,7 @@ class References:
 
 def build_references(con: duckdb.DuckDBPyConnection, folder: Path, id_column: str, lookup: Lookup | None) -> References:
     """The ids of a snapshot by which rows may refer to it: its own, or a source column's where a lookup says so."""
-    others = f"SELECT key, verdict, rule FROM read_parquet({quoted(folder / 'others.parquet')})"
-    if lookup is None:
-        # An accepted id is one row; what else bore the same id does not matter beside it.
-        keys = ibis.table({"key": "string", "verdict": "string", "rule": "string"}, name="others")
-        con.execute(f"CREATE OR REPLACE TEMP VIEW others AS {others}")
-        lost = str(ibis.to_sql(reference(keys, None), dialect="duckdb", pretty=False))
-        accepted = f"SELECT {id_column} AS ref FROM read_parquet({quoted(folder / 'accepted.parquet')})"
-        rows = con.sql(
-            f"SELECT ref, NULL::VARCHAR AS value, 1::BIGINT AS values, NULL::VARCHAR AS ignored, false AS rejected, "
-            f"hash(ref) AS h FROM ({accepted}) UNION ALL "
-            f"SELECT ref, NULL, 0, ignored, rejected, hash(ref) FROM ({lost}) ANTI JOIN ({accepted}) AS taken USING (ref)"
-        )
-    else:
+    if lookup is not None:
         keys = ibis.table(
             {"key": "string", "verdict": "string", "rule": "string", f"by:{lookup.key}": "string"}, name="all_keys"
         )
@@ -127,43 +118,87 @@ def build_references(con: duckdb.DuckDBPyConnection, folder: Path, id_column: st
             f"FROM read_parquet([{quoted(folder / 'lookups.parquet')}, {quoted(folder / 'others.parquet')}])"
         )
         found = str(ibis.to_sql(reference(keys, lookup), dialect="duckdb", pretty=False))
-        rows = con.sql(f"SELECT *, hash(ref) AS h FROM ({found})")
-    table = rows.to_arrow_table().combine_chunks()
-    return _index(table, has_values=lookup is not None)
+        rows = con.sql(f"SELECT *, hash(ref) AS h FROM ({found})").to_arrow_table()
+        return _index(
+            _one(rows, "ref"), _one(rows, "h").to_numpy(), _fates(rows), _kinds(rows), values=_one(rows, "value")
+        )
+    # An accepted id is one row; what else bore the same id does not matter beside it. Ten million ids are held once.
+    accepted = pq.read_table(folder / "accepted.parquet", columns=[id_column]).column(0)
+    hashes = np.empty(len(accepted), np.uint64)
+    at = 0
+    for chunk in accepted.chunks:
+        con.register("ids", pa.table({"ref": chunk}))
+        hashes[at : at + len(chunk)] = con.sql("SELECT hash(ref) AS h FROM ids").to_arrow_table().column(0).to_numpy()
+        at += len(chunk)
+        con.unregister("ids")
+    keys = ibis.table({"key": "string", "verdict": "string", "rule": "string"}, name="others")
+    con.execute(
+        f"CREATE OR REPLACE TEMP VIEW others AS "
+        f"SELECT key, verdict, rule FROM read_parquet({quoted(folder / 'others.parquet')})"
+    )
+    lost = str(ibis.to_sql(reference(keys, None), dialect="duckdb", pretty=False))
+    rows = con.sql(
+        f"SELECT *, hash(ref) AS h FROM ({lost}) ANTI JOIN "
+        f"(SELECT {id_column} AS ref FROM read_parquet({quoted(folder / 'accepted.parquet')})) AS taken USING (ref)"
+    ).to_arrow_table()
+    texts = pa.concat_arrays([*accepted.chunks, *rows.column("ref").chunks]) if len(accepted) else _one(rows, "ref")
+    del accepted
+    fates = np.full(len(texts), ACCEPTED, np.uint16)
+    fates[len(texts) - rows.num_rows :] = _fates(rows)
+    hashes = np.concatenate((hashes, _one(rows, "h").to_numpy())) if rows.num_rows else hashes
+    return _index(texts, hashes, fates, _kinds(rows), values=None)
 
 
-def _index(rows: pa.Table, *, has_values: bool) -> References:
-    shift = 64 - max(1, int(rows.num_rows).bit_length() - 1)
-    hashes = _one(rows, "h").to_numpy()
-    order = np.argsort(hashes)
-    hashes = hashes[order]
-    starts = np.concatenate(([0], np.cumsum(np.bincount(hashes >> np.uint64(shift), minlength=2 ** (64 - shift)))))
-    tags = hashes.astype(np.uint32)
-    del hashes
+ACCEPTED = 2
+"""The fate of an id that one accepted row bears and no other."""
+
+
+def _fates(rows: pa.Table) -> npt.NDArray[np.uint16]:
+    """Of each row of `reference` its row of `_kinds`."""
     rules = _one(rows, "ignored").dictionary_encode()
     ignored = rules.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64) + 1
     times = np.minimum(_one(rows, "values").to_numpy(), 2).astype(np.int64)
     rejected = _one(rows, "rejected").to_numpy(zero_copy_only=False).astype(np.int64)
-    fates = ((ignored * 3 + times) * 2 + rejected).astype(np.uint16)
-    every = range((len(rules.dictionary) + 1) * 6)
-    names = [None, *rules.dictionary.to_pylist()]
-    kinds = pa.table(
+    return np.asarray((ignored * 3 + times) * 2 + rejected).astype(np.uint16)
+
+
+def _kinds(rows: pa.Table) -> pa.Table:
+    names = [None, *_one(rows, "ignored").dictionary_encode().dictionary.to_pylist()]
+    every = range(len(names) * 6)
+    return pa.table(
         {
             "values": pa.array([n // 2 % 3 for n in every], pa.int64()),
             "ignored": pa.array([names[n // 6] for n in every], pa.string()),
             "rejected": pa.array([n % 2 == 1 for n in every], pa.bool_()),
         }
     )
+
+
+def _index(
+    texts: pa.Array,
+    hashes: npt.NDArray[np.uint64],
+    fates: npt.NDArray[np.uint16],
+    kinds: pa.Table,
+    values: pa.Array | None,
+) -> References:
+    shift = 64 - max(1, len(texts).bit_length() - 1)
+    order = np.argsort(hashes).astype(np.int32)
+    tags = hashes.astype(np.uint32)[order]
+    counts = np.bincount(hashes >> np.uint64(shift), minlength=2 ** (64 - shift))
+    del hashes
+    starts = np.zeros(len(counts) + 1, np.int32)
+    np.cumsum(counts, out=starts[1:])
+    del counts
     where = pa.array(order)
     return References(
-        texts=_one(rows, "ref").take(where),
-        starts=starts.astype(np.int32),
+        texts=texts.take(where),
+        starts=starts,
         tags=tags,
         shift=shift,
-        rows=order.astype(np.int32),
+        rows=order,
         fates=fates[order],
         kinds=kinds,
-        values=_one(rows, "value").take(where) if has_values else None,
+        values=values.take(where) if values is not None else None,
     )
 
 
