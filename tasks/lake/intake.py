@@ -13,7 +13,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -129,7 +129,8 @@ def fill_snapshot(
     pa.set_memory_pool(pa.system_memory_pool())
     engines = _Engines(settings)
     try:
-        known = _references(engines.own(), table_name, profile, files, folders)
+        with closing(open_engine(settings, threads=1, memory=WORKER_MEMORY)) as con:  # its memory goes with it
+            known = _references(con, table_name, profile, files, folders)
         owners = known.get("customer_id") if table_name == "transactions" else None
         counts = Activity(owners) if owners is not None and owners.values is None else None
         sink = _Sink(table_name, profile, files, made, work, counts)

@@ -138,8 +138,10 @@ def build_references(con: duckdb.DuckDBPyConnection, folder: Path, id_column: st
     )
     lost = str(ibis.to_sql(reference(keys, None), dialect="duckdb", pretty=False))
     rows = con.sql(
-        f"SELECT *, hash(ref) AS h FROM ({lost}) ANTI JOIN "
-        f"(SELECT {id_column} AS ref FROM read_parquet({quoted(folder / 'accepted.parquet')})) AS taken USING (ref)"
+        # The few that were lost are what is held; the accepted ones pass by.
+        f"SELECT *, hash(ref) AS h FROM ({lost}) ANTI JOIN (SELECT ref FROM "
+        f"(SELECT {id_column} AS ref FROM read_parquet({quoted(folder / 'accepted.parquet')})) AS a "
+        f"SEMI JOIN (SELECT ref FROM ({lost})) AS b USING (ref)) AS taken USING (ref)"
     ).to_arrow_table()
     texts = pa.concat_arrays([*accepted.chunks, *rows.column("ref").chunks]) if len(accepted) else _one(rows, "ref")
     del accepted
