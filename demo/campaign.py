@@ -283,7 +283,10 @@ def show(found: dict[str, Any], built: Extracts, home: Path, console: Console) -
     )
     console.print("值得打开 worth opening")
     for what, path in (
-        *(("总部报告 HQ report", path) for path in sorted((home / "reports").glob("*.html"))),
+        *(
+            ("提取报告 intake" if path.name.startswith("intake_") else "总部报告 HQ report", path)
+            for path in sorted((home / "reports").glob("*.html"))
+        ),
         ("营业部邮箱 a branch's mails", folder_of(home / "maildir", director) / "new"),
         ("同样的邮件 the same as .eml", home / "outbox"),
         ("回访登记表（已解密的副本） a callback sheet, decrypted copy", sheet),
