@@ -82,7 +82,7 @@ class Judged:
     accepted: pa.Table | None = None
     """The canonical columns and PLACES; in the order of the file where it rises, else of the first column."""
     lines: pa.Array | None = None
-    """The accepted rows as the text that is hashed, as long as all ids have risen."""
+    """The accepted rows as the text that is hashed, one `whole_text`, as long as all ids have risen."""
     owners: Any = None
     """Places of the accepted rows' customers among the References, where they are known."""
     trades: Any = None
@@ -127,13 +127,13 @@ def fill_snapshot(
     """
     # The system's allocator gives memory back; the default one keeps what a block once took, twice over.
     pa.set_memory_pool(pa.system_memory_pool())
-    engines = _Engines(settings)
+    engines = Engines(settings)
     try:
         with closing(open_engine(settings, threads=1, memory=WORKER_MEMORY)) as con:  # its memory goes with it
             known = _references(con, table_name, profile, files, folders)
         owners = known.get("customer_id") if table_name == "transactions" else None
         counts = Activity(owners) if owners is not None and owners.values is None else None
-        sink = _Sink(table_name, profile, files, made, work, counts)
+        sink = Sink(table_name, profile, files, made, work, counts)
         sizes = [file.size_bytes for file in files]
         with ThreadPoolExecutor(settings.engine_threads, thread_name_prefix="intake") as pool:
             try:
@@ -170,7 +170,7 @@ def in_order(
         yield waiting.popleft().result()
 
 
-class _Engines:
+class Engines:
     """One connection per thread, on one thread each: the blocks are what is worked on side by side."""
 
     def __init__(self, settings: Settings) -> None:
@@ -220,6 +220,29 @@ def _references(
 FEW_ROWS = 20_000
 
 
+def control_totals(
+    con: duckdb.DuckDBPyConnection, rows: Rows, file: SourceFile, profile: Profile, texts: pa.Table
+) -> dict[str, tuple[Decimal, int]]:
+    """Of a block, per source column that a marker or trailer totals: the sum, and how many values are no numbers."""
+    complete, table = file.form.complete, table_profile(profile, file)
+    names = set(file.expected.totals) if file.expected else set()
+    if complete is not None and complete.pattern:
+        names |= {name for name in rows.header if f"(?P<{name}>" in complete.pattern}
+    found = {}
+    for name in sorted(names & set(rows.header)):
+        spelled = (table.column(column) for column in table.columns)
+        source = next((s for s in spelled if s is not None and s.source == name), ColumnSource(source=name))
+        column = ibis.table({"t": "string"}, name="column_block")
+        numbers = column.select(number=plain_number(clean_text(column.t), source))
+        con.register("column_block", pa.table({"t": texts.column(rows.header.index(name))}))
+        row = con.execute(
+            f"SELECT coalesce(sum(n), 0), count(*) FILTER (n IS NULL) FROM (SELECT try_cast(number AS DECIMAL(28, 6)) AS n "
+            f"FROM ({ibis.to_sql(numbers, dialect='duckdb', pretty=False)}) WHERE number IS NOT NULL)"
+        ).fetchall()[0]
+        found[name] = (Decimal(row[0]), int(row[1]))
+    return found
+
+
 class _Judge:
     """The rules for the blocks of one file: proven rows at once, the others through the engine."""
 
@@ -230,8 +253,8 @@ class _Judge:
         file: SourceFile,
         profile: Profile,
         known: Mapping[str, References],
-        engines: _Engines,
-        sink: _Sink,
+        engines: Engines,
+        sink: Sink,
     ) -> None:
         self._rows, self._file_no, self._file, self._profile = rows, file_no, file, profile
         self._known, self._engines, self._sink = known, engines, sink
@@ -244,7 +267,7 @@ class _Judge:
     def __call__(self, block: Block) -> Judged:
         texts = self._rows.texts(block)
         con = self._engines.own()
-        result = Judged(rows=texts.num_rows, totals=self._totals(con, texts))
+        result = Judged(rows=texts.num_rows, totals=control_totals(con, self._rows, self._file, self._profile, texts))
         if not texts.num_rows:
             return result
         proven = self._prover.prove(texts, con)
@@ -344,31 +367,6 @@ class _Judge:
                 self._sql[is_garbled] = refer, str(ibis.to_sql(judged, dialect="duckdb", pretty=False))
             return self._sql[is_garbled]
 
-    def _totals(self, con: duckdb.DuckDBPyConnection, texts: pa.Table) -> dict[str, tuple[Decimal, int]]:
-        complete = self._file.form.complete
-        expected = self._file.expected
-        names = set(expected.totals) if expected else set()
-        if complete is not None and complete.pattern:
-            names |= {name for name in self._rows.header if f"(?P<{name}>" in complete.pattern}
-        found = {}
-        for name in sorted(names & set(self._rows.header)):
-            con.register("column_block", pa.table({"t": texts.column(self._rows.header.index(name))}))
-            row = con.execute(
-                f"SELECT coalesce(sum(n), 0), count(*) FILTER (n IS NULL) FROM "
-                f"(SELECT try_cast(number AS DECIMAL(28, 6)) AS n FROM ({self._number_sql(name)}) WHERE number IS NOT NULL)"
-            ).fetchall()[0]
-            found[name] = (Decimal(row[0]), int(row[1]))
-        return found
-
-    def _number_sql(self, name: str) -> str:
-        """A source column's numbers as the profile spells them: the texts of column_block with a decimal point."""
-        table = table_profile(self._profile, self._file)
-        sources = [table.column(column) for column in table.columns]
-        source = next((s for s in sources if s is not None and s.source == name), None) or ColumnSource(source=name)
-        texts = ibis.table({"t": "string"}, name="column_block")
-        number = plain_number(clean_text(texts.t), source)
-        return str(ibis.to_sql(texts.select(number=number), dialect="duckdb", pretty=False))
-
     def _split(self, judged: pa.Table, result: Judged) -> None:
         """Judged rows into accepted ones, rejected ones and what later tables need of either."""
         name, fault = self._file.table_name, _only(judged, "fault")
@@ -417,7 +415,7 @@ class _Judge:
         elif judged.lines is None and self._sink.is_rising:
             judged.lines = lines_of(judged.accepted, self._file.table_name)
         if judged.lines is not None:
-            judged.lines = _whole(judged.lines)
+            judged.lines = whole_text(judged.lines)
 
     def _safe_keys(self, rows: pa.Table) -> pa.Array:
         """Ids of rows; null where a text does not look like one: in a shifted row it could be anything, also a name."""
@@ -484,7 +482,7 @@ def lines_of(accepted: pa.Table, table_name: str, texts: Mapping[str, pa.Array] 
     return pc.binary_join_element_wise(*fields, ",")
 
 
-def _whole(lines: pa.Array) -> pa.Array:
+def whole_text(lines: pa.Array) -> pa.Array:
     """Lines, each with its line end, as one text."""
     if not len(lines):
         return pa.array([""])
@@ -554,7 +552,7 @@ _FEW = {
 
 
 @dataclass
-class _Sink:
+class Sink:
     """Where judged blocks go, in their order."""
 
     table_name: str
@@ -670,7 +668,7 @@ class _Sink:
         for name, codes in self._unknown.items():
             refuse_unknown_codes(self.table_name, name, codes, self.profile, table_profile(self.profile, self.files[0]))
 
-    def finish(self, pool: ThreadPoolExecutor, engines: _Engines) -> Outcome:
+    def finish(self, pool: ThreadPoolExecutor, engines: Engines) -> Outcome:
         was_sorted = self.is_rising
         if was_sorted and self.activity is not None and self.activity.is_exact:
             pq.write_table(self.activity.table(), self.made / "activity.parquet", compression="zstd")
@@ -693,7 +691,7 @@ class _Sink:
             )
         return Outcome(self._digest.hexdigest(), self._faults, self._remarks, self._rows, was_sorted)
 
-    def _merge(self, pool: ThreadPoolExecutor, engines: _Engines) -> None:
+    def _merge(self, pool: ThreadPoolExecutor, engines: Engines) -> None:
         """Sorts the runs into one file; of the rows of one id the first by file and row stays."""
         self._accepted.close()
         if self._accepted.rows:
@@ -710,7 +708,7 @@ class _Sink:
 
         for kept, lines, doubled in in_order(pool, merge, itertools.pairwise([None, *bounds, None])):
             self._accepted.hand_over(kept, self._beside)
-            self._digest.update(column_buffer(_whole(lines)))
+            self._digest.update(column_buffer(whole_text(lines)))
             if not doubled.num_rows:
                 continue
             key = TABLES[self.table_name].unique[0]

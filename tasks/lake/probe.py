@@ -11,10 +11,8 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,7 +25,7 @@ from models.matching import Look
 from models.profile import Completeness, FileForm
 from models.textform import FormError, TextForm, made_up_names, read_form, refuse_binary, tell_header
 from models.traits import Column
-from tasks.lake.rows import Rows, open_rows
+from tasks.lake.rows import Rows, open_rows, unpacked
 
 SAMPLE_BYTES = 2 << 20
 TAIL_BYTES = 64 << 10
@@ -106,25 +104,9 @@ def _entries(path: Path, size: int) -> list[Entry]:
         raise FormError(f"{path.name}: is a damaged zip archive ({type(error).__name__}); ask for it again") from None
 
 
-@contextmanager
-def _unpacked(file: SourceFile) -> Iterator[IO[bytes] | gzip.GzipFile]:
-    with Path(file.path).open("rb") as raw:
-        if file.member:
-            with zipfile.ZipFile(raw, metadata_encoding=ARCHIVE_NAMES) as archive, archive.open(file.member) as entry:
-                yield entry
-            return
-        is_gzip = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        if is_gzip:
-            with gzip.GzipFile(fileobj=raw) as unpacked:
-                yield unpacked
-        else:
-            yield raw
-
-
 def _found_text(file: SourceFile) -> Found:
     try:
-        with _unpacked(file) as data:
+        with Path(file.path).open("rb") as raw, unpacked(raw, file) as data:
             sample = b""
             while len(sample) <= SAMPLE_BYTES and (piece := data.read(SAMPLE_BYTES + 1 - len(sample))):
                 sample += piece

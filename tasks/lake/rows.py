@@ -96,7 +96,7 @@ def open_rows(file: SourceFile) -> Iterator[Rows]:
             elif file.form.format == "xlsx":
                 yield _WorkbookRows(file, _whole(raw, file))
             else:
-                yield _TextRows(file, raw, stack.enter_context(_unpacked(raw, file)))
+                yield _TextRows(file, raw, stack.enter_context(unpacked(raw, file)))
         except (EOFError, zlib.error, lzma.LZMAError, OSError, zipfile.BadZipFile) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # of the disk, not of the packing
@@ -120,7 +120,8 @@ def _whole(raw: IO[bytes], file: SourceFile) -> IO[bytes]:
 
 
 @contextmanager
-def _unpacked(raw: IO[bytes], file: SourceFile) -> Iterator[IO[bytes]]:
+def unpacked(raw: IO[bytes], file: SourceFile) -> Iterator[IO[bytes]]:
+    """The bytes of a kept text: of an archive's entry, out of gzip, or as they lie there."""
     if file.member:
         with zipfile.ZipFile(raw, metadata_encoding=ARCHIVE_NAMES) as archive, archive.open(file.member) as entry:
             yield entry
@@ -128,8 +129,8 @@ def _unpacked(raw: IO[bytes], file: SourceFile) -> Iterator[IO[bytes]]:
     is_gzip = raw.read(2) == b"\x1f\x8b"
     raw.seek(0)
     if is_gzip:
-        with gzip.GzipFile(fileobj=raw) as unpacked:
-            yield cast("IO[bytes]", unpacked)
+        with gzip.GzipFile(fileobj=raw) as text:
+            yield cast("IO[bytes]", text)
     else:
         yield raw
 

@@ -20,7 +20,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import ibis
@@ -55,15 +54,16 @@ from tasks.lake.engine import BATCH_ROWS, LakeError, line_of, make_folder
 from tasks.lake.intake import (
     PLACES,
     REJECTED,
+    Engines,
     Judged,
     Outcome,
-    _Engines,
-    _Judge,
-    _Sink,
+    Sink,
     accepted_schema,
+    control_totals,
     in_order,
     lines_of,
     sort_keys,
+    whole_text,
 )
 from tasks.lake.referred import OTHERS
 from tasks.lake.rows import Block, Rows, open_rows
@@ -338,9 +338,9 @@ def fill_snapshot(
 
     Raises HeaderError, FramingError, UnknownCode, LakeError; what was written by then is of no use.
     """
-    engines = _Engines(settings)
+    engines = Engines(settings)
     try:
-        sink = _Sink(table_name, profile, files, made, work, activity=None)
+        sink = Sink(table_name, profile, files, made, work, activity=None)
         with ThreadPoolExecutor(settings.engine_threads, thread_name_prefix="intake") as pool:
             try:
                 with cluster_errors(settings):
@@ -363,8 +363,8 @@ def fill_snapshot(
 
 def _stage(
     pool: ThreadPoolExecutor,
-    engines: _Engines,
-    sink: _Sink,
+    engines: Engines,
+    sink: Sink,
     profile: Profile,
     files: list[SourceFile],
     work: Path,
@@ -390,16 +390,15 @@ def _stage(
 
 
 def _lay_down(
-    rows: Rows, file: SourceFile, profile: Profile, engines: _Engines, folder: Path
+    rows: Rows, file: SourceFile, profile: Profile, engines: Engines, folder: Path
 ) -> Callable[[Block], Judged]:
     by = [] if file.is_canonical else profile.looked_up_by(file.table_name)
     needed = {*table_profile(profile, file).used_columns(), *by}
     used = [f"c{n}" for n, name in enumerate(rows.header) if name in needed]
-    counter: Any = SimpleNamespace(_file=file, _rows=rows)
 
     def lay(block: Block) -> Judged:
         texts = rows.texts(block)
-        counted = _judged(rows=texts.num_rows, totals=_Judge._totals(counter, engines.own(), texts))
+        counted = _judged(rows=texts.num_rows, totals=control_totals(engines.own(), rows, file, profile, texts))
         if "garbled" not in texts.column_names:
             texts = texts.append_column("garbled", pa.repeat(pa.scalar(False), texts.num_rows))
         if texts.num_rows:
@@ -450,7 +449,7 @@ def _keys(con: Backend, folder: Path, referred: str, lookup: Lookup | None) -> i
     return accepted.union(others.select(OTHERS.names))
 
 
-def _add_counts(sink: _Sink, judged: ir.Table) -> None:
+def _add_counts(sink: Sink, judged: ir.Table) -> None:
     """How many rows each rule met, and the codes that the profile does not know."""
     unknown = [column for column in judged.columns if column.startswith("unknown:")]
     counted = judged.group_by("file_no", "fault", "remark").aggregate(
@@ -471,9 +470,7 @@ def _add_counts(sink: _Sink, judged: ir.Table) -> None:
             sink.add(0, _judged(unknown={column.removeprefix("unknown:"): times}))
 
 
-def _add_rows(
-    con: Backend, sink: _Sink, judged: ir.Table, table_name: str, files: list[SourceFile], work: Path
-) -> None:
+def _add_rows(con: Backend, sink: Sink, judged: ir.Table, table_name: str, files: list[SourceFile], work: Path) -> None:
     names = [file.name for file in files]
     has_bad = any(sink._faults.values())
     if has_bad:
@@ -503,7 +500,7 @@ def _add_rows(
 
 
 def _without_doubled(
-    con: Backend, sink: _Sink, good: ir.Table, table_name: str, names: list[str], work: Path
+    con: Backend, sink: Sink, good: ir.Table, table_name: str, names: list[str], work: Path
 ) -> ir.Table:
     """The rows without those that bear an id a second time, which the sink is told of."""
     con.write_parts(first_rows(good, table_name), work / "firsts")
@@ -525,7 +522,7 @@ def _without_doubled(
     return marked.filter(marked.fault.isnull())
 
 
-def _add_accepted(sink: _Sink, accepted: pa.Table, table_name: str) -> None:
+def _add_accepted(sink: Sink, accepted: pa.Table, table_name: str) -> None:
     """Rows in their order; should a batch not follow the one before, the sink sorts and merges as it does on DuckDB."""
     if not accepted.num_rows:
         return
@@ -533,7 +530,7 @@ def _add_accepted(sink: _Sink, accepted: pa.Table, table_name: str) -> None:
     lines = lines_of(accepted, table_name)
     keys = sort_keys(accepted, table_name)
     keys = lines if keys is None else keys
-    judged = _judged(accepted=accepted, lines=lines)
+    judged = _judged(accepted=accepted, lines=whole_text(lines))
     judged.first, judged.last = keys[0].as_py(), keys[-1].as_py()
     judged.is_rising = bool(pc.all(pc.less(keys.slice(0, len(keys) - 1), keys.slice(1))).as_py())
     sink.add(0, judged)
