@@ -9,7 +9,7 @@ import os
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, SecretStr, ValidationError
@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models import CallbackError
 from models.calendar import Calendar, Overlay, official
-from models.programme import Programme
+from models.programme import Programme, check_versions
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -132,7 +132,7 @@ def read_secret(path: Path | None, setting: str) -> SecretStr | None:
 def read_yaml(path: Path, shape: type[Shape]) -> Shape:
     """A file that people write, checked; an error names the file, each key and what is allowed there."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 (a safe loader)
     except FileNotFoundError:
         near = ", ".join(sorted(p.name for p in path.parent.glob("*.y*ml"))) if path.parent.is_dir() else ""
         raise SettingsError(f"{path}: no such file" + (f"; beside it lie {near}" if near else "")) from None
@@ -153,11 +153,27 @@ def read_yaml(path: Path, shape: type[Shape]) -> Shape:
         raise SettingsError(f"{path}: {len(faults)} fault(s)\n" + "\n".join(faults)) from None
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key stands once; PyYAML itself would let the last one win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
+            if isinstance(key, str):
+                seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
 def read_programmes(settings: Settings) -> list[Programme]:
-    """Every programme file there is, checked; two files may hold versions of one programme."""
+    """Every programme file there is, checked; several files may hold versions of one programme, each once."""
     if not settings.programmes.is_dir():
         raise SettingsError(f"HUIFANG_PROGRAMMES: {settings.programmes} is no folder")
-    return [read_yaml(path, Programme) for path in sorted(settings.programmes.glob("*.yaml"))]
+    found = [read_yaml(path, Programme) for path in sorted(settings.programmes.glob("*.yaml"))]
+    check_versions(found)
+    return found
 
 
 def read_calendar(settings: Settings) -> Calendar:
