@@ -11,8 +11,8 @@ from prefect import flow, get_run_logger
 from models import roster, sheets
 from models import standing as figures
 from models.calendar import SHANGHAI
-from models.feedback import Standing
 from models.programme import Programme
+from models.standing import Standing
 from models.tables import Campaign, ProgrammeYear, Report
 from tasks import board, lake, mail, outbox, records, vault
 from tasks.settings import Settings

@@ -446,7 +446,7 @@ class Words:
         """One mail's subject, HTML and plain text; the head of each template lists the facts that it needs.
 
         Every mail needs `title` (the programme's name), `period` (its code) and `sender_name`; the feedback mails take
-        the first two from `standing`, a models.feedback.Standing. No fact may be personal. TemplateFault names a
+        the first two from `standing`, a models.standing.Standing. No fact may be personal. TemplateFault names a
         missing fact or template.
         """
         try:

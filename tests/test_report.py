@@ -11,7 +11,7 @@ from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po
 
 from models.canonical import REASONS
-from models.feedback import BRANCHES, Standing, outlook, waits
+from models.standing import BRANCHES, Standing, outlook, waits
 from tasks.board import TEMPLATES, percent, report_page, write_report
 
 WRITTEN = datetime(2026, 4, 1, 1, 30, tzinfo=UTC)

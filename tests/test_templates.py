@@ -13,7 +13,7 @@ import pytest
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 
-from models.feedback import BRANCHES, Standing
+from models.standing import BRANCHES, Standing
 from tasks.mail import LANGUAGES, TEMPLATES, Rendered, TemplateFault, Words, render
 
 BRANCH = {

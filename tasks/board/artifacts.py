@@ -16,7 +16,7 @@ from typing import Any
 
 from models import CallbackError
 from models.calendar import SHANGHAI
-from models.feedback import Standing, outlook
+from models.standing import Standing, outlook
 from tasks.board.page import STATES, numbered, year_chart
 from tasks.board.words import number, percent, words_in
 

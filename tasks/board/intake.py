@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.canonical import TABLES
-from models.feedback import Balance
 from models.frame import CONTRADICTIONS
+from models.standing import Balance
 from tasks.board.page import keep_page
 from tasks.board.words import Words, words_in
 

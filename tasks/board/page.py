@@ -1,6 +1,6 @@
 """The page headquarters reads about a campaign, and its charts.
 
-Knows how figures are drawn and laid out; counts nothing itself beyond what models.feedback gives, and shows nobody's
+Knows how figures are drawn and laid out; counts nothing itself beyond what models.standing gives, and shows nobody's
 personal data: a Standing holds none.
 """
 
@@ -23,8 +23,8 @@ from unicodedata import east_asian_width
 from markupsafe import Markup
 
 from models.calendar import SHANGHAI
-from models.feedback import Outlook, Standing, outlook, waits
 from models.outcomes import OUTCOMES
+from models.standing import Outlook, Standing, outlook, waits
 from tasks.board.words import Words, number, whole_percent, words_in
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from models.calendar import SHANGHAI
 from models.canonical import REASONS
-from models.feedback import Balance
 from models.outcomes import OUTCOMES, VIOLATIONS
+from models.standing import Balance
 from tasks.settings import PROJECT
 
 TEMPLATES = PROJECT / "templates"
