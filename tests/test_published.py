@@ -155,7 +155,7 @@ def test_the_house_of_2010_by_webster_comes_out():
         # tests/test_methods.py, test_balinski_young_example1 and 2.
         ((5117, 4400, 162, 161, 160), 100, (51, 43, 2, 2, 2)),
         ((9061, 7179, 5259, 3319, 1182), 26, (9, 8, 5, 3, 1)),
-        # R package proporz 1.5.2.9000 (github.com/polettif/proporz 5ec6239), tests/testthat/test-divisor.R, which quotes
+        # R package proporz 1.5.2.9000 (github.com/polettif/proporz 5ec6239), tests/testthat/test-divisor.R, quoting
         # wahlrecht.de, verfahren/stlague12.html and verfahren/anschaulich.
         ((4160, 3380, 2460), 10, (4, 3, 3)),
         ((43, 33, 12, 8, 4), 10, (5, 3, 1, 1, 0)),
