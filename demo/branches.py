@@ -3,8 +3,10 @@
 What a branch is given: its own mail folders (one for each of its roles), the password of its lists (a letter brought
 it; here the file keys/branches/{branch_no}.key), and the headquarters address its mail came from. It opens a workbook
 with its password, finds the columns by their visible titles and the choices in the cells' dropdowns, fills the rows as
-a clerk types, and sends the file back by SMTP. What it has answered it writes into its own folder,
-demo/branches/{branch_no}. It knows no table, no row-code secret and no programme file.
+a clerk types, and sends the file back by SMTP. The person who is assigned makes the call; where nobody is, one of its
+own callers. What it has answered it writes into its own folder, demo/branches/{branch_no}. It knows no table, no
+row-code secret and no programme file. The call centre of headquarters, which calls where nobody at the branch may,
+answers its lists like a branch called HQ.
 
 Tempers follow from the seed and the branch number (see TEMPERS), outcomes from the seed and the row.
 """
@@ -51,6 +53,7 @@ SHANGHAI = timezone(timedelta(hours=8))
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 MAILBOXES = ("director", "manager", "head", "deputy")
 """Before .{branch_no}@branch.example, one for each role of the roster."""
+HQ, HQ_ADDRESS = "HQ", "service@hq.example"
 CREWLESS = 4
 """Branches that answer within this process; for more, others are started: a workbook costs 0.4 s of CPU."""
 
@@ -82,6 +85,7 @@ TITLES = {
     "customer_name": ("客户姓名", "Customer"),
     "developer": ("开发人", "Developer"),
     "due_on": ("截止日期", "Due"),
+    "planned_caller": ("安排回访人", "Assigned to"),
     "called_on": ("回访日期", "Called on"),
     "called_at": ("回访时间", "Time"),
     "caller_name": ("回访人", "Caller"),
@@ -232,7 +236,9 @@ def answer(
 
 
 def temper_of(branch_no: str, seed: int) -> str:
-    """How a branch answers; every 20 consecutive branch numbers hold each entry of TEMPERS once."""
+    """How a branch answers; every 20 consecutive branch numbers hold each entry of TEMPERS once. Headquarters is prompt."""
+    if branch_no == HQ:
+        return "prompt"
     number = int(branch_no) if branch_no.isdecimal() else int(sha256(branch_no.encode()).hexdigest()[:8], 16)
     return TEMPERS[(number * 7 + seed) % len(TEMPERS)]
 
@@ -263,12 +269,12 @@ def _remember(home: Path, found: Answered) -> None:
 
 def _mails(home: Path, branch_no: str) -> Iterator[tuple[str, str, Path]]:
     """Key, address and file of each mail of a branch, by arrival."""
-    for local in MAILBOXES:
-        address = f"{local}.{branch_no}@branch.example"
+    addresses = [f"{local}.{branch_no}@branch.example" for local in MAILBOXES] if branch_no != HQ else [HQ_ADDRESS]
+    for address in addresses:
         folder = folder_of(home / "maildir", address)
         files = [path for part in ("new", "cur") for path in (folder / part).glob("*")]
         for path in sorted(files, key=lambda path: (path.stat().st_mtime_ns, path.name)):
-            yield f"{local}/{path.name.split(':')[0]}", address, path
+            yield f"{re.split('[.@]', address)[0]}/{path.name.split(':')[0]}", address, path
 
 
 def _unread(home: Path, branch_no: str) -> Iterator[tuple[str, str, Path]]:
@@ -439,6 +445,7 @@ class _Desk:
         """receipt: the mail that asked for a list to be put right; empty for a first answer."""
         self.home, self.branch_no, self.address, self.temper, self.mail = home, branch_no, address, temper, mail
         self.seed, self.as_of, self.now = seed, as_of, now.astimezone(SHANGHAI)
+        self.desk_name = "总部客服中心" if branch_no == HQ else f"营业部{branch_no}"
         self.is_correction = bool(receipt)
         sent = mail["Date"].datetime if mail["Date"] else now
         self.received_on = sent.astimezone(SHANGHAI).date()
@@ -516,7 +523,9 @@ class _Desk:
         developer = str(book.cell(row, "developer").value or "")
         self._write_day(book, row, "called_on", called_on := self._workday(chance))
         book.cell(row, "called_at").value = self._time(chance, called_on)
-        book.cell(row, "caller_name").value = chance.choice([name for name in self.callers if name != developer])
+        own_choice = chance.choice([name for name in self.callers if name != developer])
+        planned = book.cell(row, "planned_caller").value if "planned_caller" in book.columns else None
+        book.cell(row, "caller_name").value = planned or own_choice
         book.choose(row, "channel", channel)
         attempts = {"no_answer": 3 if chance.random() < 0.85 else 2, "refused": 1, "bad_number": 1, "left_frame": 1}
         book.cell(row, "attempts").value = attempts.get(outcome) or chance.choice([1, 1, 1, 2, 2, 3])
@@ -648,11 +657,11 @@ class _Desk:
                 "correction": "已按回执更正",
             }
             subject = f"回复：{subject}"
-            text = f"您好，{words[kind]}，见附件。\n\n{self.branch_no} 营业部 {self.callers[0]}"
+            text = f"您好，{words[kind]}，见附件。\n\n{self.desk_name} {self.callers[0]}"
         return Letter(
             kind,
             sender or self.address,
-            "小张" if sender else f"营业部{self.branch_no}",
+            "小张" if sender else self.desk_name,
             recipient,
             subject,
             text,

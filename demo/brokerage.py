@@ -412,7 +412,8 @@ def _open_branches(order: _Order) -> tuple[_House, dict[str, Rows]]:
             left = since + timedelta(days=int(rng.integers(90, 700))) if kind == "other" else None
             if kind in ("broker", "marketer"):
                 developers[-1].append(len(staff))
-            if kind in ("adviser", "marketer"):
+            # The first caller serves some customers too; where a branch has no second one, headquarters must call those.
+            if kind in ("adviser", "marketer") or k == kinds.index("caller"):
                 servers[-1].append(len(staff))
             staff.append((f"{branch_no}{k + 1:02d}", people[k], branch_no, kind, since, left))
         changed = date(year_end.year - 1, 6, 30)

@@ -107,7 +107,10 @@ def judge_all(
         raise EmptyRoster(
             f"nobody stands on the roster on {as_of}: every return would look like a stranger's; pull a roster first"
         )
-    calls, cases = expected_rows(settings, store, calendar, as_of=as_of)
+    with store.begin() as session:
+        people = records.optional_snapshot(session, "staff", as_of)
+    staff = lake.names_of(settings, people.path, "staff_id", "staff_name") if people else {}
+    calls, cases = expected_rows(settings, store, calendar, staff, as_of=as_of)
     keys, passwords = vault.row_keys(settings), vault.branch_passwords(settings)
     by_address = {
         str(row.email).casefold(): [passwords[str(row.branch_no)]]
@@ -139,21 +142,25 @@ def judge_all(
             log.warning("message %s: %s, %s", message.sha256[:12], sender.verdict, sender.reason)
             yield {sender.verdict: 1}
             continue
-        yield book_return(settings, store, message, opened, sender.branch_no, calls, cases, keys, as_of=as_of, now=now)
+        yield book_return(
+            settings, store, message, opened, sender.branch_no, calls, cases, keys, staff, as_of=as_of, now=now
+        )
 
 
 def expected_rows(
-    settings: Settings, store: Store, calendar: Calendar, *, as_of: date
+    settings: Settings, store: Store, calendar: Calendar, staff: dict[str, str], *, as_of: date
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The calls and cases returns may answer, with the names and phones as their sheets show them."""
+    """The calls and cases returns may answer, with the names and phones as their sheets show them.
+
+    Staff are names by staff number. A call also says who may not have made it.
+    """
     with store.begin() as session:
         calls, cases = records.calls_expected(session), records.cases_expected(session)
         years = {
             i: session.get_one(ProgrammeYear, i) for i in {*calls["programme_year_id"], *cases["programme_year_id"]}
         }
         paths = {i: records.snapshot_by_id(session, year.snapshots["customers"]).path for i, year in years.items()}
-        staff_snapshot = records.optional_snapshot(session, "staff", as_of)
-    staff = lake.names_of(settings, staff_snapshot.path, "staff_id", "staff_name") if staff_snapshot else {}
+        relations = records.optional_snapshot(session, "relations", as_of)
     rules = {i: Programme.model_validate_json(year.plan) for i, year in years.items()}
     shown = {}
     for i, path in paths.items():
@@ -168,8 +175,8 @@ def expected_rows(
     calls["attempts_required"] = pd.Series(
         [rules[y].attempts.count for y in calls["programme_year_id"]], dtype="int64", index=calls.index
     )
-    calls["developer_name"] = pd.Series(
-        [staff.get(d, d) for d in calls["developer_id"]], dtype="str", index=calls.index
+    calls["related"] = related_to(
+        settings, calls, {i for i, rule in rules.items() if rule.recusal}, relations.path if relations else None, staff
     )
     due = [
         findings.self_check_due(sent, calendar, rules[y].self_check.workdays, rules[y].closing_hour)
@@ -181,6 +188,29 @@ def expected_rows(
     return calls, cases
 
 
+def related_to(
+    settings: Settings, calls: pd.DataFrame, recusing: set[str], path: str | None, staff: dict[str, str]
+) -> pd.Series:
+    """Of each call, who may not have made it and on which days; nobody where the programme year has no recusal.
+
+    That is who developed the customer at the draw, on any day, and all who developed or served him by the relations.
+    """
+    is_recusing = calls["programme_year_id"].isin(recusing)
+    held: dict[str, list[returns.Related]] = {}
+    if path is not None and is_recusing.any():
+        for row in lake.relations_of(settings, path, calls.loc[is_recusing, "customer_id"]).itertuples():
+            since, until = (
+                None if pd.isna(day) else pd.Timestamp(day).date() for day in (row.valid_from, row.valid_to)
+            )
+            person = returns.Related(str(row.staff_id), staff.get(str(row.staff_id), str(row.staff_id)), since, until)
+            held.setdefault(str(row.customer_id), []).append(person)
+    found = [
+        (*([returns.Related(d, staff.get(d, d))] if d else []), *held.get(customer, ())) if recuses else ()
+        for customer, d, recuses in zip(calls["customer_id"], calls["developer_id"], is_recusing, strict=True)
+    ]
+    return pd.Series(found, index=calls.index, dtype="object")
+
+
 def book_return(
     settings: Settings,
     store: Store,
@@ -190,13 +220,14 @@ def book_return(
     calls: pd.DataFrame,
     cases: pd.DataFrame,
     keys: list[sheets.RowKey],
+    staff: dict[str, str],
     *,
     as_of: date,
     now: datetime,
 ) -> dict[str, int]:
     """One believed message: its rows, findings, evidence and verdict, all or nothing."""
     called = returns.judge_callback_rows(
-        opened, calls, keys, branch_no=branch_no, as_of=as_of, language=settings.language
+        opened, calls, keys, branch_no=branch_no, as_of=as_of, staff=staff, language=settings.language
     )
     checked = returns.judge_self_check_rows(
         opened, cases, keys, branch_no=branch_no, as_of=as_of, language=settings.language

@@ -125,6 +125,7 @@ def build_lists(
         )
         staff_snapshot = records.optional_snapshot(session, "staff", as_of)
     staff = lake.names_of(settings, staff_snapshot.path, "staff_id", "staff_name") if staff_snapshot else {}
+    callers = sheets.staff_words(staff)
     key, title = vault.row_keys(settings)[0], rules.title.model_dump()[settings.language]
     sheet_name = sheets.SHEETS["callback"].name.text(settings.language)
     for batch in batched(ready, BATCH):
@@ -139,6 +140,10 @@ def build_lists(
                     "form": calls["form"].to_list(),
                     "developer": [staff.get(developer, developer) for developer in calls["developer_id"]],
                     "due_on": calls["due_on"].to_list(),
+                    "call_on": [
+                        due if pd.isna(day) else day for day, due in zip(calls["call_on"], calls["due_on"], strict=True)
+                    ],
+                    "planned_caller": [callers.get(caller, caller) for caller in calls["caller_id"]],
                 }
             )
             content = sheets.write_sheet(

@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 import pandera.pandas as pa
@@ -204,7 +204,13 @@ PROBLEMS: dict[str, Label] = {
         "不是次数：请填写 1 至 99 的整数", "is not a number of attempts: write a whole number from 1 to 99"
     ),
     "recusal": Label(
-        "回访人是该客户的开发人：请由他人重新回访", "the caller is the customer's developer: somebody else must call"
+        "回访人是该客户的开发人或服务人员：请由他人重新回访；若只是同名，请写“姓名（工号）”",
+        "the caller developed or serves the customer: somebody else must call; if only the name is the same, write name "
+        "(staff number)",
+    ),
+    "unknown_staff": Label(
+        "工号不在员工名单中：请填写姓名，或“姓名（工号）”",
+        "is a staff number that is not on the staff list: write the name, or name (staff number)",
     ),
     "violation_missing": Label(
         "结果为“成功·疑似违规”时必填：请选择疑似违规类型", "is needed for a suspected violation: choose which"
@@ -300,6 +306,25 @@ def _is_day(value: object) -> bool:
     return type(value) is date
 
 
+class Related(NamedTuple):
+    """One of the staff who developed or served a customer from a day to a day, both included; None sets no limit."""
+
+    staff_id: str
+    name: str
+    valid_from: date | None = None
+    valid_to: date | None = None
+
+    def holds_on(self, day: date | None) -> bool:
+        """Whether it was so on a day; of a day that could not be read, whether it was so always."""
+        if day is None:
+            return self.valid_from is None and self.valid_to is None
+        return (self.valid_from is None or self.valid_from <= day) and (self.valid_to is None or day <= self.valid_to)
+
+
+def _are_related(people: object) -> bool:
+    return isinstance(people, tuple) and all(isinstance(person, Related) for person in people)
+
+
 _DAY = pa.Column(object, pa.Check(_is_day, element_wise=True, error="a date"))
 _COUNT = pa.Column(int, coerce=True)
 _FLAG = pa.Column(bool, coerce=True)
@@ -315,7 +340,8 @@ EXPECTED_ASSIGNMENTS = pa.DataFrameSchema(
         "due_on": _DAY,
         "assigned_on": _DAY,
         "attempts_required": _COUNT,
-        "developer_name": _TEXT,  # '' when nobody developed the customer
+        # Every Related of the customer, his developer at the draw among them; nobody where the programme has no recusal.
+        "related": pa.Column(object, pa.Check(_are_related, element_wise=True, error="a tuple of Related")),
     },
     strict="filter",
 )
@@ -430,19 +456,23 @@ def judge_callback_rows(
     *,
     branch_no: str,
     as_of: date,
+    staff: Mapping[str, str] | None = None,
     language: Language = "zh_CN",
 ) -> Judgement:
     """The rows of every callback sheet in a message, accepted or sent back; rows the branch left empty are neither.
 
     `expected` are EXPECTED_ASSIGNMENTS of any branch that could appear. Headquarters ("HQ") may answer every row.
+    `staff` are names by staff number, by which a caller is told from somebody of the same name.
     `language` is that of the remarks glued together from several cells.
     """
+    staff = staff or {}
 
     def judge(row: _Row, task: Mapping[str, Any]) -> dict[str, Any]:
         values = row.values
         outcome, answers = values["outcome"], {content: values[content] or "not_asked" for content in LEGAL_CONTENTS}
-        if _names(values["caller_name"]) & _names(task["developer_name"]):
-            row.blame("caller_name", "recusal")
+        barred = [person for person in task["related"] if person.holds_on(values["called_on"])]
+        if fault := _fault_of_caller(values["caller_name"], barred, staff):
+            row.blame("caller_name", fault)
         if outcome is not None:
             for column in CALLBACK.branch_columns:
                 if outcome in column.required_for and values[column.key] in ("", None, "not_asked"):
@@ -662,6 +692,49 @@ def _wrong_customer(found: FoundRow, task: Mapping[str, Any]) -> tuple[str, str]
 
 def _bare(name: str) -> str:
     return re.sub(r"\s", "", unicodedata.normalize("NFKC", name)).casefold()
+
+
+def _fault_of_caller(text: str, barred: Sequence[Related], staff: Mapping[str, str]) -> str:
+    """Why those whom a cell names may not have called: '' | recusal | unknown_staff.
+
+    A staff number that belongs to the name beside it, or stands alone, says who is meant; any other says nothing.
+
+    >>> barred, staff = [Related("0101", "王芳")], {"0101": "王芳", "0203": "王芳", "0204": "李建国"}
+    >>> [_fault_of_caller(text, barred, staff) for text in ("王芳", "王芳(0203)", "203", "李建国", "李建国、工号101")]
+    ['recusal', '', '', '', 'recusal']
+    >>> [_fault_of_caller(text, barred, staff) for text in ("王芳(0204)", "王芳(0999)", "0999")]
+    ['recusal', 'recusal', 'unknown_staff']
+    """
+    barred_numbers, barred_names = {_number(who.staff_id) for who in barred}, {_own_name(who.name) for who in barred}
+    fault = ""
+    for person in re.split(r"[、,;/]+", unicodedata.normalize("NFKC", text).casefold()):
+        given = [_number(number) for number in _STAFF_NUMBER.findall(person)]
+        words = _STAFF_NUMBER.sub(" ", person)
+        spoken = re.sub(r"[\s()]", "", words)
+        if not barred_numbers.isdisjoint(given):
+            return "recusal"
+        if given and any(
+            _number(staff_id) in given and spoken in ("", _own_name(name)) for staff_id, name in staff.items()
+        ):
+            continue
+        if _names(words) & barred_names:
+            return "recusal"
+        if given and staff and not spoken:
+            fault = "unknown_staff"
+    return fault
+
+
+_STAFF_NUMBER = re.compile(r"(?:工号)?[\s:#]*([a-z0-9-]*\d[a-z0-9-]*)(?:\.0+(?!\d))?")
+
+
+def _number(staff_id: str) -> str:
+    """A staff number as it is compared: a spreadsheet may have taken its leading zeros."""
+    return _bare(staff_id).lstrip("0")
+
+
+def _own_name(name: str) -> str:
+    """A name as it is compared, without what stands in brackets behind it."""
+    return _bare(re.split(r"[(（]", name, maxsplit=1)[0])
 
 
 def _names(text: str) -> set[str]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -21,7 +22,7 @@ import xlsxwriter
 from xlsxwriter.utility import xl_col_to_name
 
 from models import CallbackError
-from models.cells import choice_words, mask_name, plain
+from models.cells import choice_words, mask_name, plain, read_choice, read_count, read_day, read_time
 from models.outcomes import (
     ANSWERS,
     CHANNELS,
@@ -80,6 +81,7 @@ __all__ = [
     "mask_name",
     "row_code",
     "settle",
+    "staff_words",
     "write_sheet",
 ]
 
@@ -105,11 +107,27 @@ class Column:
     required_for: AbstractSet[str] = frozenset()
     """Outcomes that make it required."""
     hint: Label = NO_WORDS
+    is_later: bool = False
+    """Sheets that were sent before it was there come back without it."""
 
     @cached_property
     def words(self) -> dict[str, str]:
         """Choice code by every word a branch may write for it."""
         return choice_words(self.choices)
+
+    def understands(self, text: str) -> bool:
+        """Whether a cell says what this column asks; a column of free text tells nothing."""
+        match self.form:
+            case "choice":
+                return read_choice(self.words, text) is not None
+            case "date":
+                return read_day(text) is not None
+            case "time":
+                return read_time(text) is not None
+            case "count":
+                return read_count(text) is not None
+            case "text":
+                return False
 
 
 @dataclass(frozen=True)
@@ -151,6 +169,8 @@ CALLBACK = Sheet(
         _FORM,
         Column("developer", Label("开发人", "Developer"), 9),
         _DUE,
+        Column("call_on", Label("计划日期", "Planned"), 11, "date", is_later=True),
+        Column("planned_caller", Label("安排回访人", "Assigned to"), 10, is_later=True),
         Column(
             "called_on",
             Label("回访日期", "Called on"),
@@ -175,7 +195,11 @@ CALLBACK = Sheet(
             9,
             by_branch=True,
             required=True,
-            hint=Label("开发人不得回访自己开发的客户", "never the customer's own developer"),
+            hint=Label(
+                "不得为该客户的开发人或服务人员；只是同名的，请写“姓名（工号）”或工号",
+                "nobody who developed or serves the customer; if only the name is the same, write name (staff number) "
+                "or the staff number",
+            ),
         ),
         Column(
             "channel",
@@ -326,6 +350,8 @@ CALLBACK_ROWS = pa.DataFrameSchema(
         "form": pa.Column(str, pa.Check.isin(list(FORMS))),
         "developer": _TEXT,  # '' when nobody developed the customer
         "due_on": _DAY,
+        "call_on": _DAY,  # the planned day
+        "planned_caller": _TEXT,  # '' leaves it to the branch
     },
     strict=True,
 )
@@ -364,7 +390,8 @@ def find_rows(
     """The rows of a table that carry one of this sheet's codes in any cell, in the table's order.
 
     Columns are told by their titles in either language, wherever they stand; where no header is left, by the declared
-    order counted from the code. Formulas are (row, column), both from 1.
+    order counted from the code, with or without the later columns as the cells fit. Formulas are (row, column), both
+    from 1.
     """
     titles = sheet.titles
     header: dict[str, int] = {}
@@ -383,7 +410,7 @@ def find_rows(
         if at is None:
             continue
         code = find_code(cells[at] or "", keys)
-        places = header or {column.key: at + offset for offset, column in enumerate(sheet.columns)}
+        places = header or _places_from(at, sheet, cells)
         found.append(
             FoundRow(
                 number,
@@ -393,6 +420,26 @@ def find_rows(
             )
         )
     return found
+
+
+def _places_from(at: int, sheet: Sheet, cells: Sequence[str | None]) -> dict[str, int]:
+    """Where the columns of a row without header stand, its code at a place."""
+    older = tuple(column for column in sheet.columns if not column.is_later)
+
+    def fitting(columns: Iterable[Column]) -> int:
+        return sum(column.understands(cell or "") for column, cell in zip(columns, cells[at:], strict=False))
+
+    return {column.key: at + offset for offset, column in enumerate(max(sheet.columns, older, key=fitting))}
+
+
+def staff_words(staff: Mapping[str, str]) -> dict[str, str]:
+    """Each of the staff as sheets name him, by staff number: with the number where another bears the same name.
+
+    >>> staff_words({"0101": "王芳", "0102": "李建国", "0203": "王芳"})
+    {'0101': '王芳(0101)', '0102': '李建国', '0203': '王芳(0203)'}
+    """
+    bearers = Counter(staff.values())
+    return {staff_id: f"{name}({staff_id})" if bearers[name] > 1 else name for staff_id, name in staff.items()}
 
 
 _INK, _LINE = "#1F2D3D", "#B8C2CC"
@@ -465,7 +512,15 @@ _ABOUT: dict[SheetKind, tuple[Label, ...]] = {
             "填写：日期、时间、回访人、方式、次数、结果；结果为“成功”时五项内容须全部核实。",
             "Fill date, time, caller, channel, attempts and outcome; a call that is done needs all five items.",
         ),
-        Label("回避：客户的开发人不得担任回访人。", "Recusal: the customer's developer may not make the call."),
+        Label(
+            "安排：灰色的“计划日期”“安排回访人”是本任务的安排，请由该人在当日回访；安排回访人为空的，由贵部自行指定。",
+            "Plan: “Planned” and “Assigned to” say who calls, and on which day. Where nobody is named, you choose.",
+        ),
+        Label(
+            "回避：该客户的开发人、回访当日的服务人员不得担任回访人；其他人可代安排的人回访。只是同名的，请写“姓名（工号）”或工号。",
+            "Recusal: nobody calls who developed the customer, or serves him on that day; anybody else may stand in for "
+            "the person assigned. If only the name is the same, write name (staff number) or the staff number.",
+        ),
         Label(
             "变红的单元格表示按所选结果还须填写；任务编码变绿表示该行已填齐。",
             "A red cell is still needed for the outcome chosen; a green row code says that the row is complete.",

@@ -14,9 +14,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from demo.branches import MAILBOXES, BranchError, answer, temper_of
-from demo.brokerage import LOCAL_PARTS
-from models.returns import Opened, judge_callback_rows, judge_self_check_rows, judge_sender, match_files
+from demo.branches import HQ_ADDRESS, MAILBOXES, BranchError, answer, temper_of
+from demo.brokerage import HQ_LOCAL_PARTS, LOCAL_PARTS
+from models.returns import Opened, Related, judge_callback_rows, judge_self_check_rows, judge_sender, match_files
 from models.row_code import RowKey, row_code
 from models.sheets import write_sheet
 from tasks.lock import lock_workbook
@@ -52,7 +52,7 @@ class Headquarters:
         self.sent += 1
         attachments = (Attachment("list.xlsx", sheet, XLSX),) if sheet else ()
         letter = Letter(
-            f"{role}.{branch_no}@branch.example",
+            HQ_ADDRESS if branch_no == "HQ" else f"{role}.{branch_no}@branch.example",
             subject,
             f"<p>{text}</p>",
             text,
@@ -64,7 +64,9 @@ class Headquarters:
             delivery = post.send(compose(letter, from_address=HQ, from_name="客服中心"), HQ, letter.to_address)
         assert delivery.outcome == "sent"
 
-    def list_of(self, branch_no: str, rows: int, *, language: str = "zh_CN", developer: str = "张伟") -> bytes:
+    def list_of(
+        self, branch_no: str, rows: int, *, language: str = "zh_CN", developer: str = "张伟", planned_caller: str = ""
+    ) -> bytes:
         start = len(self.expected) + 1
         frame = pd.DataFrame(
             {
@@ -74,6 +76,8 @@ class Headquarters:
                 "form": "conduct",
                 "developer": [developer if n % 2 else "" for n in range(rows)],
                 "due_on": [DUE] * rows,
+                "call_on": [date(2026, 3, 9)] * rows,
+                "planned_caller": planned_caller,
             }
         )
         for n, row in enumerate(frame.to_dict("records")):
@@ -81,7 +85,7 @@ class Headquarters:
                 {
                     "assignment_id": start + n, "branch_no": branch_no, "campaign_id": "c", "customer_name": "李**",
                     "phone": row["phone"], "due_on": DUE, "assigned_on": ISSUED.date(), "attempts_required": 3,
-                    "developer_name": row["developer"],
+                    "related": (Related("0101", row["developer"]),) if row["developer"] else (),
                 }
             )  # fmt: skip
         sheet = write_sheet(
@@ -97,7 +101,7 @@ class Headquarters:
         inbox = sorted((self.settings.maildir / "new").iterdir(), key=lambda path: (path.stat().st_mtime_ns, path.name))
         for path in inbox:
             sender = parseaddr(str(BytesParser(policy=policy.default).parsebytes(path.read_bytes())["From"]))[1]
-            branch_no = re.search(r"\d{4}", sender)[0]
+            branch_no = "HQ" if sender == HQ_ADDRESS else re.search(r"\d{4}", sender)[0]
             report = open_message(path, self.settings.home / "out" / path.name, {sender: [passwords[branch_no]]})
             found.append((sender, Opened.from_report(json.loads(json.dumps(report)))))
         return found
@@ -293,6 +297,28 @@ def test_self_checks_come_back_filled_with_evidence_named_by_case(hq, temper):
 
 def test_the_mailboxes_are_those_that_the_synthetic_roster_names():
     assert list(MAILBOXES) == [LOCAL_PARTS[role] for role in LOCAL_PARTS]
+    assert f"{HQ_LOCAL_PARTS['hq_service']}@hq.example" == HQ_ADDRESS
+
+
+def test_the_person_whom_the_sheet_names_makes_the_call_but_a_careless_branch_lets_the_developer(hq):
+    callers = {}
+    for temper in ("prompt", "careless"):
+        branch = branch_with(temper)
+        hq.mail(branch, "名单", "请回访", hq.list_of(branch, 4, planned_caller="孙丽(010203)"))
+        hq.answer()
+        [table] = [sheet for sheet in hq.returns()[-1][1].workbooks[0].sheets if sheet.name == "回访登记表"]
+        header = [str(title).rstrip("*") for title in table.rows[2]]
+        callers[temper] = [row[header.index("回访人")] for row in table.rows[3:7]]
+    assert callers == {"prompt": ["孙丽(010203)"] * 4, "careless": ["孙丽(010203)", "张伟", *["孙丽(010203)"] * 2]}
+
+
+def test_the_call_centre_of_headquarters_answers_its_own_list(hq):
+    hq.mail("HQ", "名单", "请回访", hq.list_of("HQ", 3))
+    assert hq.answer()["rows"] == 3
+    [(_, opened)] = hq.returns()
+    roster = pd.DataFrame([{"branch_no": "HQ", "role": "hq_service", "email": HQ_ADDRESS}])
+    assert judge_sender(opened, roster, HQ).branch_no == "HQ"
+    assert len(hq.judge("HQ", opened).accepted) == 3
 
 
 def test_an_english_list_is_filled_with_english_words(hq):

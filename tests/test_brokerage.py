@@ -121,6 +121,20 @@ def test_developers_are_brokers_or_marketers_of_the_customers_own_branch(built):
     assert "server" in set(joined["kind"])
 
 
+def test_some_callers_serve_customers_so_that_others_must_call_these(built):
+    staff = read(built[0], "staff").set_index("staff_id")
+    relations = read(built[0], "relations")
+    callers = staff[staff["kind"] == "caller"]
+    served = relations[relations["staff_id"].isin(callers.index)]
+    assert set(served["kind"]) == {"server"}
+    assert served.groupby(served["staff_id"].str[:4])["staff_id"].nunique().to_dict() == {
+        f"{n:04d}": 1 for n in range(1, 21)
+    }
+    per_branch = callers.groupby("branch_no").size()
+    assert set(per_branch) == {1, 2}, "where there is one, headquarters calls"
+    assert 0.2 < len(served) / (relations["kind"] == "server").sum() < 0.5
+
+
 def test_each_branch_has_three_to_eight_staff_and_every_role_but_some_deputies(built):
     staff, roster = read(built[0], "staff"), read(built[0], "roster")
     assert staff["staff_id"].is_unique

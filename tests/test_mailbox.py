@@ -34,7 +34,7 @@ from hypothesis import strategies as st
 
 from models.returns import Opened, judge_callback_rows
 from models.row_code import RowKey, row_code
-from models.sheets import write_sheet
+from models.sheets import CALLBACK, write_sheet
 from tasks.mailbox import MailboxError, open_mailbox, open_messages, spool
 from tasks.settings import PROJECT, Settings
 
@@ -42,6 +42,9 @@ KEY = RowKey(1, b"a secret for the tests")
 PASSWORD = "营业部0101口令"
 BRANCH = "b0101@branch.example"
 XLSX = "vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+
+FORMULA = (5, [column.key for column in CALLBACK.columns].index("outcome") + 1)
 
 
 def filled_sheet() -> bytes:
@@ -53,6 +56,8 @@ def filled_sheet() -> bytes:
             "form": ["risk_warning"] * 2,
             "developer": [""] * 2,
             "due_on": [date(2026, 3, 20)] * 2,
+            "call_on": [date(2026, 3, 5)] * 2,
+            "planned_caller": ["王芳", ""],
         }
     )
     clear = write_sheet(
@@ -68,9 +73,10 @@ def filled_sheet() -> bytes:
     book = openpyxl.load_workbook(io.BytesIO(clear))
     table = book.worksheets[1]
     answers = [datetime(2026, 3, 5), "14:30", "王芳", "电话", 1, "成功·无异常", *["已核·无异常"] * 5]  # noqa: DTZ001 (a day)
-    for column, value in enumerate(answers, start=7):
+    place = {column.key: number for number, column in enumerate(CALLBACK.columns, start=1)}
+    for column, value in enumerate(answers, start=place["called_on"]):
         table.cell(4, column, value)
-    table.cell(5, 12, "=1+1")
+    table.cell(*FORMULA, "=1+1")
     file = io.BytesIO()
     book.save(file)
     return file.getvalue()
@@ -119,7 +125,7 @@ def accepted(message: Opened) -> list[int]:
         "due_on": date(2026, 3, 20),
         "assigned_on": date(2026, 3, 2),
         "attempts_required": 3,
-        "developer_name": "",
+        "related": (),
     }
     expected = pd.DataFrame([task, task | {"assignment_id": 18, "customer_name": "李*", "phone": "075583990011"}])
     judgement = judge_callback_rows(message, expected, [KEY], branch_no="0101", as_of=date(2026, 3, 10))
@@ -135,7 +141,7 @@ def test_a_sheet_is_read_in_clear_and_encrypted_with_its_formulas_and_who_sent_i
         assert (message.from_headers, list(message.from_addresses), list(message.from_defects)) == (1, [BRANCH], [])
         assert message.subject == "回访结果"
         assert [book.name for book in message.workbooks] == ["回访.xlsx"]
-        assert (5, 12) in message.workbooks[0].sheets[1].formulas
+        assert FORMULA in message.workbooks[0].sheets[1].formulas
         assert accepted(message) == [17]
     assert [message.workbooks[0].was_encrypted for message in (clear, locked)] == [False, True]
 
@@ -243,7 +249,7 @@ def test_a_sheet_saved_by_libreoffice_in_four_formats_still_counts(tmp_path: Pat
     saved = [tmp_path / "a.ods", tmp_path / "a.xls", *tmp_path.glob("a*.csv"), tmp_path / "again" / "a.xlsx"]
     found = opened(tmp_path, *(letter((path.name, path.read_bytes())) for path in saved))
     assert [accepted(message) for message in found] == [[17]] * 4
-    formulas = [any((5, 12) in sheet.formulas for sheet in message.workbooks[0].sheets) for message in found]
+    formulas = [any(FORMULA in sheet.formulas for sheet in message.workbooks[0].sheets) for message in found]
     assert formulas == [True, False, False, True], "xls and csv do not tell"
 
 

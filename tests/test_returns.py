@@ -19,6 +19,7 @@ from models.returns import (
     Judgement,
     Opened,
     OpenedError,
+    Related,
     Table,
     Workbook,
     judge_callback_rows,
@@ -41,6 +42,8 @@ FILLED = {
     "form": "风险提示",
     "developer": "李建国",
     "due_on": "2026-03-20",
+    "call_on": "2026-03-05",
+    "planned_caller": "王芳",
     "called_on": "2026-03-05",
     "called_at": "14:30",
     "caller_name": "王芳",
@@ -78,9 +81,9 @@ def expected(**more: Any) -> pd.DataFrame:
         "due_on": date(2026, 3, 20),
         "assigned_on": date(2026, 3, 2),
         "attempts_required": 3,
-        "developer_name": "李建国",
+        "related": (Related("010105", "李建国"),),
     }
-    second = first | {"assignment_id": 18, "customer_name": "李*", "phone": "0755-83990011", "developer_name": ""}
+    second = first | {"assignment_id": 18, "customer_name": "李*", "phone": "0755-83990011", "related": ()}
     third = first | {"assignment_id": 19, "branch_no": "0202", "customer_name": "赵**", "phone": ""}
     return pd.DataFrame([first | more, second, third])
 
@@ -180,6 +183,80 @@ def test_a_wrong_row_is_sent_back_with_its_column_and_code(change: dict[str, Any
     assert judgement.accepted.empty
     assert faults(judgement) == [fault]
     assert (judgement.problems["sheet"][0], judgement.problems["row"][0]) == ("回访登记表", 2)
+
+
+STAFF = {"010105": "李建国", "010107": "赵敏", "010108": "王芳", "020203": "李建国", "020204": "赵敏"}
+SERVED = (
+    Related("010105", "李建国"),  # the developer at the draw
+    Related("010107", "赵敏", date(2024, 1, 1), date(2026, 3, 4)),
+    Related("010108", "王芳", date(2026, 3, 6), None),
+)
+
+
+def told(**change: str) -> list[tuple[str, str]]:
+    """The faults of a call to a customer with the relations of SERVED."""
+    rows = expected(related=SERVED)
+    return faults(
+        judge_callback_rows(returned(FILLED | change), rows, [KEY], branch_no="0101", as_of=AS_OF, staff=STAFF)
+    )
+
+
+RECUSED = [("caller_name", "recusal")]
+
+
+@pytest.mark.parametrize(
+    ("called_on", "caller_name", "told_so"),
+    [
+        ("2026-03-04", "赵敏", RECUSED),  # the last day on which he served
+        ("2026-03-05", "赵敏", []),
+        ("2026-03-05", "王芳", []),
+        ("2026-03-06", "王芳", RECUSED),  # the first day on which she serves
+        ("2026-03-05", "李建国", RECUSED),  # whoever developed the customer stays off, whatever the day
+        ("2026-03-06", "孙丽、王 芳", RECUSED),
+    ],
+)
+def test_nobody_calls_whom_he_serves_on_the_day_of_the_call(
+    called_on: str, caller_name: str, told_so: list[tuple[str, str]]
+) -> None:
+    assert told(called_on=called_on, caller_name=caller_name) == told_so
+
+
+@pytest.mark.parametrize(
+    "caller_name",
+    ["李建国(020203)", "李建国（020203）", "李 建国 工号：020203", "020203", "20203", "王芳、李建国(020203)"],
+)
+def test_another_person_of_the_same_name_may_call_under_his_staff_number(caller_name: str) -> None:
+    assert told(caller_name=caller_name) == []
+
+
+@pytest.mark.parametrize(
+    ("caller_name", "code"),
+    [
+        ("010105", "recusal"),
+        ("10105", "recusal"),  # without the zero that a spreadsheet took
+        ("李建国(010105)", "recusal"),
+        ("孙丽(010105)", "recusal"),
+        ("李建国(020204)", "recusal"),  # the number is somebody else's
+        ("李建国(999999)", "recusal"),  # the number is nobody's
+        ("王芳 李建国(020203)", "recusal"),  # whose number it is cannot be told
+        ("李建国、李建国(020203)", "recusal"),
+        ("999999", "unknown_staff"),
+    ],
+)
+def test_a_staff_number_excuses_nobody_but_its_owner(caller_name: str, code: str) -> None:
+    assert told(caller_name=caller_name) == [("caller_name", code)]
+
+
+def test_a_call_without_a_readable_day_is_compared_with_the_developer_of_the_draw_only() -> None:
+    assert told(called_on="昨天", caller_name="王芳") == [("called_on", "not_a_date")]
+    assert told(called_on="昨天", caller_name="李建国") == [("called_on", "not_a_date"), *RECUSED]
+
+
+def test_where_nobody_is_related_anybody_may_call() -> None:
+    for caller_name in ("李建国", "010105"):
+        rows = expected(related=())
+        opened = returned(FILLED | {"caller_name": caller_name})
+        assert faults(judge_callback_rows(opened, rows, [KEY], branch_no="0101", as_of=AS_OF)) == []
 
 
 def test_every_fault_of_a_row_is_told_at_once() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import random
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import openpyxl
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from models.cells import choice_words, mask_name, read_choice, read_day, read_time
 from models.outcomes import ANSWERS, LEGAL_CONTENTS, OUTCOMES, Label, Questionnaire, QuestionnaireError, settle
 from models.row_code import RowKey, RowKeyError, find_code, find_code_shape, row_code
-from models.sheets import CALLBACK, SELF_CHECK, SheetError, find_rows, write_sheet
+from models.sheets import CALLBACK, SELF_CHECK, SheetError, find_rows, staff_words, write_sheet
 
 KEY = RowKey(1, b"a secret for the tests")
 OLD_KEY = RowKey(0, b"the secret of last year")
@@ -34,6 +34,8 @@ def calls(count: int = 5, name: str = "张*") -> pd.DataFrame:
             "form": ["risk_warning"] * count,
             "developer": ["", *["李建国"] * (count - 1)],
             "due_on": [date(2026, 3, 20)] * count,
+            "call_on": [date(2026, 3, 9)] * count,
+            "planned_caller": ["", *["王芳(010102)"] * (count - 1)],
         }
     )
 
@@ -221,6 +223,21 @@ def test_a_sheet_has_instructions_first_then_a_protected_table_that_prints_on_a4
     assert len(lists) == sum(bool(column.choices) for column in sheet.branch_columns)
 
 
+@pytest.mark.parametrize("language", ["zh_CN", "en"])
+def test_a_callback_sheet_says_on_which_day_each_call_is_planned_and_who_makes_it(language: Any) -> None:
+    book = openpyxl.load_workbook(io.BytesIO(written(language=language)))
+    instructions, table = book.worksheets
+    place = {column.key: number for number, column in enumerate(CALLBACK.columns, start=1)}
+    titles = [CALLBACK.column(key).label.text(language) for key in ("call_on", "planned_caller")]
+    planned, assigned = (table.cell(5, place[key]) for key in ("call_on", "planned_caller"))
+    assert (planned.value, planned.number_format) == (datetime(2026, 3, 9), "yyyy-mm-dd")  # noqa: DTZ001 (a day)
+    assert assigned.value == "王芳(010102)"
+    assert not table.cell(4, place["planned_caller"]).value, "left to the branch"
+    assert {cell.fill.fgColor.rgb for cell in (planned, assigned)} == {table.cell(5, place["due_on"]).fill.fgColor.rgb}
+    words = " ".join(str(row[1]) for row in instructions.iter_rows(values_only=True))
+    assert all(title in words for title in titles)
+
+
 def test_no_text_from_an_extract_becomes_a_formula() -> None:
     book = openpyxl.load_workbook(io.BytesIO(written(rows=calls(name='=HYPERLINK("http://x")'))))
     assert [cell.data_type for cell in book.worksheets[1]["B"][3:]] == ["s"] * 5
@@ -255,7 +272,7 @@ def test_rows_are_found_after_sorting_inserting_columns_and_title_rows(
 ) -> None:
     header, *body = table_of(SHEET)[2:]
     for row in body:
-        row[11] = f"结果{row[0]}"
+        row[OUTCOME] = f"结果{row[0]}"
     chance.shuffle(body)
     rows = [header, *body] if with_header else body
     if with_header and shuffle_columns:
@@ -271,8 +288,43 @@ def test_rows_are_found_after_sorting_inserting_columns_and_title_rows(
         assert row.cells["outcome"] == f"结果{row.cells['row_code']}"
 
 
+@pytest.mark.parametrize("with_header", [True, False])
+@pytest.mark.parametrize("later", [True, False])
+def test_a_sheet_sent_before_the_planned_columns_were_there_is_still_read(later: bool, with_header: bool) -> None:
+    answered = {
+        "called_on": "2026-03-05 00:00:00",
+        "called_at": "14:30",
+        "caller_name": "王芳",
+        "channel": "电话",
+        "attempts": "1",
+        "outcome": "无人接听",
+        "remark": "改日再打",
+    }
+    columns = [column for column in CALLBACK.columns if later or not column.is_later]
+    header, *body = table_of(SHEET)[2:]
+    rows = []
+    for row in body:
+        shown = {column.key: text for column, text in zip(CALLBACK.columns, row, strict=True) if text} | answered
+        rows.append([shown.get(column.key) for column in columns])
+    titles = [title for column, title in zip(CALLBACK.columns, header, strict=True) if column in columns]
+    found = find_rows(CALLBACK, [titles, *rows] if with_header else rows, frozenset(), [KEY])
+    assert [row.number for row in found] == [1, 2, 3, 4, 5]
+    for row in found:
+        assert {key: row.cells[key] for key in answered} == answered
+        assert row.cells.get("call_on", "") == ("2026-03-09 00:00:00" if later else "")
+
+
 def test_a_callback_code_is_no_row_of_a_self_check_statement() -> None:
     assert find_rows(SELF_CHECK, table_of(SHEET), frozenset(), [KEY]) == []
 
 
+def test_staff_of_the_same_name_are_told_apart_by_their_numbers() -> None:
+    assert staff_words({"010101": "王芳", "010102": "李建国", "020203": "王芳"}) == {
+        "010101": "王芳(010101)",
+        "010102": "李建国",
+        "020203": "王芳(020203)",
+    }
+
+
 SHEET = written()
+OUTCOME = [column.key for column in CALLBACK.columns].index("outcome")
