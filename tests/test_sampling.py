@@ -5,6 +5,7 @@ and what a compliance officer wrote down in scenarios/.
 """
 
 import csv
+import doctest
 import hashlib
 import itertools
 import time
@@ -20,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import CallbackError
+from models import CallbackError, sampling
 from models.sampling import (
     ChainError,
     DrawError,
@@ -461,6 +462,9 @@ def test_a_goal_between_the_limits_is_undecided():
     year = project_year(goal=100, completed=60, open=0, failed=20, left=500, months=[(20, 26), (22, 27)])
     assert year.low < 100 <= year.high
     assert year.verdict == "undecided"
+    # The usual rate reaches the goal, its lower limit does not.
+    close = project_year(goal=100, completed=45, open=5, failed=15, left=500, months=[(20, 40), (22, 40)])
+    assert (close.low, close.expected, close.verdict) == (98, 101, "undecided")
 
 
 def test_a_goal_that_is_reached_needs_no_forecast():
@@ -487,9 +491,9 @@ def test_no_projection_passes_the_customers_or_undoes_a_completion(owed, complet
     year = project_year(goal=owed, completed=completed, open=still, failed=failed, left=left, months=ahead)
     assert completed == year.completed <= year.low <= year.expected <= year.high <= completed + still + left
     assert year.shortfall == max(0, owed - year.expected)
-    if year.verdict == "behind":
-        assert year.high < owed
     assert (year.verdict == "reached") == (completed >= owed)
+    assert (year.verdict == "on_track") == (year.low >= owed > completed)
+    assert (year.verdict == "behind") == (year.high < owed)
 
 
 @given(*[st.integers(0, 120)] * 5, st.integers(1, 23), st.integers(0, 60))
@@ -590,6 +594,14 @@ def test_equal_quotients_go_to_the_smaller_ticket_and_equal_tickets_to_the_small
     assert [c.customer_id for c in choose_by_size({"𠀀": 1, "～": 1}, 1, {"𠀀": one, "～": one})] == ["～"]
 
 
+def test_the_first_thirteen_hex_digits_of_a_ticket_are_divided_and_no_further_one():
+    thirteenth = {"a": "3".zfill(13) + "f" * 51, "b": "1".zfill(13) + "0" * 51}
+    assert [c.customer_id for c in choose_by_size({"a": 4, "b": 1, "c": 4}, 1, {**thirteenth, "c": "f" * 64})] == ["a"]
+    fourteenth = {"a": "f".zfill(14) + "0" * 50, "b": "1".zfill(14) + "0" * 50}
+    sizes_of_three = {"a": 99, "b": 1, "c": 99}
+    assert [c.customer_id for c in choose_by_size(sizes_of_three, 1, {**fourteenth, "c": "f" * 64})] == ["b"]
+
+
 def test_quotients_closer_than_a_float_can_tell_are_told_apart():
     # u / w differ in the 30th digit.
     big = 10**15
@@ -685,6 +697,11 @@ def test_single_draws_come_close_to_the_probabilities_they_aim_at():
     assert aimed == {key: Fraction(4 * size, 55) for key, size in weights.items()}
     # Five standard errors of a frequency are 0.028; Ohlsson's method itself is off by less than 0.01 here.
     assert all(abs(counts[key] / draws - aimed[key]) < 0.03 for key in weights)
+
+
+def test_the_examples_in_the_docstrings_hold():
+    assert doctest.testmod(sampling).attempted > 10
+    assert doctest.testmod(sampling).failed == 0
 
 
 def _page_frame() -> pd.DataFrame:
