@@ -365,7 +365,8 @@ def attention(standing: Standing) -> list[dict[str, Any]]:
     rows = standing.branches
     order = rows["state"].map({"not_sent": 0, "silent": 1}).fillna(2)
     troubled = rows[(order < 2) | (rows["overdue"] > 0) | (rows["rows_rejected"] > 0)]
-    ranked = troubled.assign(order=order).sort_values(
+    # A Series given to a frame without rows gives it rows.
+    ranked = troubled.assign(order=order[troubled.index]).sort_values(
         ["order", "overdue", "rows_rejected", "branch_no"], ascending=[True, False, False, True]
     )
     return [{str(k): v for k, v in row.items()} for row in ranked.drop(columns="order").to_dict("records")]

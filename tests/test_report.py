@@ -11,7 +11,7 @@ from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po
 
 from models.canonical import REASONS
-from models.standing import BRANCHES, Standing, outlook, waits
+from models.standing import BRANCHES, Standing, attention, outlook, waits
 from tasks.board import TEMPLATES, percent, report_page, write_report
 
 WRITTEN = datetime(2026, 4, 1, 1, 30, tzinfo=UTC)
@@ -367,6 +367,12 @@ def test_what_waits_adds_up_and_names_who():
         "rows_rejected": (6, "branch"), "self_checks": (3, "operations_director"),
         "final_opinions": (3, "compliance"),
     }  # fmt: skip
+
+
+def test_a_month_without_trouble_has_nobody_to_look_at():
+    assert [row["branch_no"] for row in attention(troubled())] == ["0004", "0003", "0002"]
+    fine = troubled().branches.assign(state="done", overdue=0, rows_rejected=0)
+    assert attention(replace(troubled(), branches=fine)) == []
 
 
 def test_a_share_is_never_rounded_up_to_all_of_it():
