@@ -39,7 +39,18 @@ app.add_typer(profile_app, name="profile")
 app.add_typer(quarantine_app, name="quarantine")
 out, err = Console(), Console(stderr=True)
 
-LOOK_AT = ("unreadable", "rejected", "shortfall", "gaps", "failed", "unknown", "quarantined", "held", "imbalances")
+LOOK_AT = (
+    "unreadable",
+    "rejected",
+    "waiting",
+    "shortfall",
+    "gaps",
+    "failed",
+    "unknown",
+    "quarantined",
+    "held",
+    "imbalances",
+)
 """Counts of a flow that somebody should look at when they are not zero."""
 
 AsOf = Annotated[
@@ -233,24 +244,194 @@ def status(
 
 
 @app.command()
-def verify(campaign: Annotated[str, typer.Argument(help="A drawn campaign, such as daily_risk-2026-03.")]) -> None:
-    """Recompute a campaign's sample from the frozen frame and say same or not."""
-    from flows.draw import verify as recompute
-    from tasks.settings import Settings
-    from tasks.store import open_store
+def verify(
+    campaign: Annotated[str, typer.Argument(help="A drawn campaign, such as daily_risk-2026-03.")],
+    export: Annotated[
+        Path | None, typer.Option(help="Also write frame, plan, sample and a verifier into this new folder.")
+    ] = None,
+) -> None:
+    """Recompute a campaign and the months before it from what was frozen and committed, and say same or not."""
+    from cli_draw import show_verify
 
     with _errors():
-        settings = Settings()
-        checks = recompute(settings, open_store(settings), campaign)
-        table = Table(title=f"verify {campaign}")
-        for column in ("what", "same", "found"):
-            table.add_column(column, overflow="fold")
-        for name, is_same, found in checks:
-            table.add_row(name, "same" if is_same else "NOT THE SAME", found)
-        out.print(table)
-        is_same = all(same for _, same, _ in checks)
-        out.print(f"{campaign}: {'same' if is_same else 'NOT THE SAME'}")
-        raise typer.Exit(0 if is_same else 1)
+        raise typer.Exit(0 if show_verify(campaign, folder=export, console=out) else 1)
+
+
+@app.command()
+def projection(
+    programme: Annotated[str | None, typer.Argument(help="One programme; all of the year when not given.")] = None,
+    year: Annotated[int | None, typer.Option(help="Programme year; the business day's when not given.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list, a programme year each.")] = False,
+    as_of: AsOf = None,
+) -> None:
+    """Where each branch and the company end the year, from the completions so far."""
+    from cli_draw import show_projection
+    from models.calendar import SHANGHAI
+
+    with _errors():
+        day = _day(as_of) or datetime.now(SHANGHAI).date()
+        is_fine = show_projection(programme, year or day.year, as_of=day, as_json=as_json, console=out)
+        raise typer.Exit(0 if is_fine else 1)
+
+
+By = Annotated[str, typer.Option(help="Who decides, by name.")]
+Reason = Annotated[str, typer.Option(help="Why.")]
+
+
+@app.command()
+def chain(
+    programme: Annotated[str, typer.Argument(help="A programme with seed: {kind: chain, …}.")],
+    year: Annotated[int, typer.Argument(help="Programme year, such as 2026.")],
+    out_file: Annotated[Path, typer.Option("--out", help="New file for the links, which compliance keeps elsewhere.")],
+    by: By,
+    now: Now = None,
+) -> None:
+    """Make a programme year's chain of seeds and commit to it; once, before the year's first month is committed."""
+    from cli_draw import make_chain
+
+    with _errors():
+        make_chain(programme, year, file=out_file, by=_person(by), now=_moment(now), console=out)
+
+
+@app.command()
+def reveal(
+    campaign: Annotated[str, typer.Argument(help="A committed campaign, such as daily_risk-2026-03.")],
+    by: By,
+    public: Annotated[str | None, typer.Option(help="The public number, as published.")] = None,
+    on: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day whose public number it is.")
+    ] = None,
+    link: Annotated[str | None, typer.Option(help="The month's link of the chain, 64 hex digits.")] = None,
+    now: Now = None,
+) -> None:
+    """Enter the public number of a committed month, then, another person, the link: the next draw has its seed."""
+    from cli_draw import reveal as enter
+
+    with _errors():
+        enter(campaign, public=public, on=_day(on), link=link, by=_person(by), now=_moment(now), console=out)
+
+
+@app.command()
+def abort(
+    campaign: Annotated[str, typer.Argument(help="A committed campaign that is not drawn.")],
+    by: By,
+    reason: Reason,
+    now: Now = None,
+) -> None:
+    """Give up the attempt at a month before its draw; the next attempt takes the next public number."""
+    from cli_draw import abort as give_up
+
+    with _errors():
+        give_up(campaign, by=_person(by), reason=_person(reason), now=_moment(now), console=out)
+
+
+@app.command()
+def handover(
+    from_branch: Annotated[str, typer.Argument(help="The branch that was merged or closed.")],
+    to_branch: Annotated[str, typer.Argument(help="The branch that stands for it.")],
+    valid_from: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day.")],
+    by: By,
+    reason: Reason,
+    now: Now = None,
+) -> None:
+    """Let one branch stand for another: the next draw passes its open calls over, each with a row of its own."""
+    from cli_draw import hand_over
+
+    with _errors():
+        hand_over(
+            from_branch, to_branch, valid_from=valid_from.date(), by=_person(by), reason=_person(reason),
+            now=_moment(now), console=out,
+        )  # fmt: skip
+
+
+exception_app = typer.Typer(help="Exceptions from the rules that an approver answers for.", no_args_is_help=True)
+app.add_typer(exception_app, name="exception")
+Programmed = Annotated[str, typer.Argument(help="Programme, such as daily_risk.")]
+Customer = Annotated[str, typer.Argument(help="The customer's id, as in the extract.")]
+Months = Annotated[str, typer.Argument(help="Month such as 2026-03, not committed yet.")]
+Group = Annotated[str, typer.Argument(help="Branch; in a coverage programme the marketer's staff number.")]
+
+
+@exception_app.command("exclude")
+def exception_exclude(
+    programme: Programmed,
+    year: Annotated[int, typer.Argument(help="Programme year that is not frozen yet.")],
+    customer: Customer,
+    code: Annotated[str, typer.Option("--reason-code", help="A reason of the programme with by_hand: true.")],
+    by: By,
+    reason: Reason,
+    now: Now = None,
+) -> None:
+    """Leave a customer out of next year's base, under a reason that the programme allows to be given by hand."""
+    _give("exclude", programme, year, by, reason, now, customer_id=customer, reason_code=code)
+
+
+@exception_app.command("withdraw")
+def exception_withdraw(
+    programme: Programmed,
+    year: Annotated[int, typer.Argument(help="Programme year.")],
+    customer: Customer,
+    by: By,
+    reason: Reason,
+    code: Annotated[str, typer.Option("--reason-code", help="Such as exempt, complaint, litigation.")] = "exempt",
+    now: Now = None,
+) -> None:
+    """Take a customer's open call back; he stays in the denominator, a reserve takes the place."""
+    _give("withdraw", programme, year, by, reason, now, customer_id=customer, reason_code=code)
+
+
+@exception_app.command("capacity")
+def exception_capacity(
+    programme: Programmed,
+    period: Months,
+    group: Group,
+    calls: Annotated[int, typer.Option(min=0, help="Calls that the group takes on in the month.")],
+    by: By,
+    reason: Reason,
+    now: Now = None,
+) -> None:
+    """Let a group take on more or fewer calls in one month than the programme says."""
+    _give("capacity", programme, int(period[:4]), by, reason, now, period=period, group_key=group, calls=calls)
+
+
+@exception_app.command("reopen")
+def exception_reopen(
+    programme: Programmed,
+    period: Months,
+    group: Group,
+    stratum: Annotated[str, typer.Argument(help="A stratum in which nobody is left.")],
+    by: By,
+    reason: Reason,
+    now: Now = None,
+) -> None:
+    """Let a month draw from the failures of an exhausted stratum once more, in ticket order."""
+    _give("reopen", programme, int(period[:4]), by, reason, now, period=period, group_key=group, stratum=stratum)
+
+
+def _give(kind: str, programme: str, year: int, by: str, note: str, now: datetime | None, **subject: Any) -> None:
+    from cli_draw import give_exception
+    from models.calendar import period as read_period
+    from models.tables import HandMade
+
+    with _errors():
+        if "period" in subject:
+            read_period(subject["period"])
+        blank = {"customer_id": "", "period": "", "group_key": "", "stratum": "", "calls": 0, "reason_code": ""}
+        row = HandMade(
+            programme=programme, year=year, kind=kind, note=_person(note), approver=_person(by), given_at=_moment(now),
+            **(blank | subject),
+        )  # fmt: skip
+        give_exception(row, console=out)
+
+
+def _person(text: str) -> str:
+    if not text.strip():
+        raise typer.BadParameter("a decision needs a name and a reason")
+    return text.strip()
+
+
+def _moment(now: datetime | None) -> datetime:
+    return _time(now) or datetime.now(UTC)
 
 
 @app.command()

@@ -204,7 +204,7 @@ def remind(
     with store.begin() as session:
         calls = records.calls_of(session, issued.id)
         # A call that another campaign's sheet carries is that campaign's to remind of.
-        calls = calls[calls["carried_by"] == issued.id]
+        calls = calls[calls["carried_by"] == issued.id].assign(branch_no=lambda c: c["answered_by"])
         calls = calls[calls["assignment_id"].isin(records.items_carried(session, "assignment"))]
         if calls.empty:
             return
@@ -217,7 +217,7 @@ def remind(
         valid = roster.valid_on(lake.read_roster(settings, records.snapshot_of(session, "roster", as_of).path), as_of)
         branches = lake.names_of(
             settings, records.snapshot_of(session, "branches", as_of).path, "branch_no", "branch_name"
-        )
+        ) | {roster.HQ: settings.mail_name}
         refused = records.refused_addresses(session)
     cases["due_on"] = pd.Series(
         [
@@ -244,10 +244,10 @@ def remind(
         number, stage = reached[-1]
         # The number says which due date and which stage, so that nobody is reminded of the same twice.
         about = int(due_on.strftime("%y%m%d")) * 100 + number * 10 + (kind == "case")
-        sequence = outbox.attempt(mails, "reminder", branch_no, stage.to, about)
+        sequence = outbox.attempt(mails, "reminder", branch_no, roster.role_at(branch_no, stage.to), about)
         if sequence is None:
             continue
-        to = roster.recipient(valid, branch_no, stage.to)
+        to = roster.recipient(valid, branch_no, roster.role_at(branch_no, stage.to))
         if to is None or to.email in refused:
             gaps.append(branch_no)
             log.warning("%s: branch %s has no usable %s to remind", issued.id, branch_no, stage.to)

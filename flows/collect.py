@@ -376,7 +376,7 @@ def build_receipts(
         valid = roster.valid_on(lake.read_roster(settings, records.snapshot_of(session, "roster", as_of).path), as_of)
         branches = lake.names_of(
             settings, records.snapshot_of(session, "branches", as_of).path, "branch_no", "branch_name"
-        )
+        ) | {roster.HQ: settings.mail_name}
         refused = records.refused_addresses(session)
     key = vault.row_keys(settings)[0]
     titles = {c.key: c.label.text(settings.language) for sheet in sheets.SHEETS.values() for c in sheet.columns}

@@ -86,14 +86,15 @@ def plan_lists(
     role = Programme.model_validate_json(year.plan).list_to
     ready, gaps = [], []
     for branch_no, mine in calls.groupby("branch_no", sort=True):
-        to = roster.recipient(valid, str(branch_no), role)
+        reader = roster.role_at(str(branch_no), role)
+        to = roster.recipient(valid, str(branch_no), reader)
         if to is None:
             gaps.append(
-                (str(branch_no), f"the roster has no single {role} on {as_of}; name one and pull the roster again")
+                (str(branch_no), f"the roster has no single {reader} on {as_of}; name one and pull the roster again")
             )
         elif to.email in refused:
             gaps.append(
-                (str(branch_no), f"the mail server refused the address of the {role} for good; correct the roster")
+                (str(branch_no), f"the mail server refused the address of the {reader} for good; correct the roster")
             )
         else:
             ready.append((to, mine))
@@ -122,7 +123,7 @@ def build_lists(
         )
         branches = lake.names_of(
             settings, records.snapshot_of(session, "branches", as_of).path, "branch_no", "branch_name"
-        )
+        ) | {roster.HQ: settings.mail_name}
         staff_snapshot = records.optional_snapshot(session, "staff", as_of)
     staff = lake.names_of(settings, staff_snapshot.path, "staff_id", "staff_name") if staff_snapshot else {}
     callers = sheets.staff_words(staff)

@@ -92,7 +92,7 @@ def standing_of(settings: Settings, session, campaign_id: str, as_of: date) -> S
             plan_sha256=year.plan_sha256,
             sample_sha256=draw.sample_sha256,
             branch_names=lake.names_of(settings, branches.path, "branch_no", "branch_name"),
-            quota=records.quota_of(session, year.id),
+            quota=records.groups_of(session, campaign.id)[["group_key", "branch_no", "eligible", "goal"]],
             exclusions=records.exclusions_of(session, year.id),
             eligible_by_branch=lake.counts_of(settings, year.frame_path, "branch_no"),
             groups=records.groups_of(session, campaign.id),

@@ -5,8 +5,7 @@ Functions from Ibis tables to Ibis tables; small tables of counts are pandas. Kn
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -121,29 +120,45 @@ def activity(transactions: Table) -> Table:
     )
 
 
-def judge(base: Base, programme: Programme, base_on: date) -> Table:
-    """One row per accepted customer of the base: customer_id, branch_no, segment, group_key, reason (null = eligible)."""
+NONE = "-"
+"""The stratum key of a customer without the value that strata are made of, such as a risk level."""
+
+
+def judge(base: Base, programme: Programme, base_on: date, by_hand: Mapping[str, str] | None = None) -> Table:
+    """One row per accepted customer of the base: customer_id, branch_no, segment, group_key, reason (null = eligible).
+
+    segment: the values that the programme's strata are made of, joined by `|`; '' where it has none. by_hand: the
+    reason of each customer whom an approver excluded. The first reason that applies stands, in the order: opened
+    after the base, closed before it, outside the population, then the file's.
+    """
     customers = base.customers
     on = ibis.literal(base_on)
+    named: dict[str, list[str]] = {}
+    for customer_id, why in (by_hand or {}).items():
+        named.setdefault(why, []).append(customer_id)
     reason = ibis.cases(
         (customers.open_on > on, "opened_after_base"),
         ((customers.status == "closed") | (customers.close_on <= on), "closed_before_base"),
-        *((customers[e.column].isin(e.values), e.reason) for e in programme.exclusions),
+        *((~customers[c.column].isin(c.values).fill_null(False), "outside_population") for c in programme.population),
+        *(
+            (
+                customers.customer_id.isin(named.get(e.reason, [""]))
+                if e.column is None
+                else customers[e.column].isin(e.values).fill_null(False),
+                e.reason,
+            )
+            for e in programme.exclusions
+        ),
         else_=ibis.null("string"),
     )
-    if isinstance(programme.goal, CoverageGoal):
-        held = developers(base, programme.goal.staff_kinds, base_on)
-        joined = customers.mutate(reason=reason).left_join(held, "customer_id")
-        return joined.select(
-            "customer_id",
-            "branch_no",
-            "segment",
-            group_key=ibis.coalesce(joined.developer_id, ""),
-            reason=ibis.coalesce(
-                joined.reason, joined.developer_id.isnull().ifelse("no_developer", ibis.null("string"))
-            ),
-        )
-    return customers.select("customer_id", "branch_no", "segment", group_key=customers.branch_no, reason=reason)
+    keys = [customers[trait].fill_null(NONE) for trait in programme.strata]
+    segment = ibis.literal("|").join(keys) if keys else ibis.literal("")
+    return customers.select("customer_id", "branch_no", segment=segment, group_key=customers.branch_no, reason=reason)
+
+
+def excluded(judged: Table) -> Table:
+    """The ledger of exclusions by customer: customer_id, branch_no, reason."""
+    return judged.filter(judged.reason.notnull()).select("customer_id", "branch_no", "reason")
 
 
 def ledger(judged: Table) -> Table:
@@ -152,20 +167,16 @@ def ledger(judged: Table) -> Table:
 
 
 def sizes(judged: Table) -> Table:
-    """Eligible customers by group and segment: group_key, branch_no, segment, customers.
-
-    A developer whose customers lie in several branches is one group; it stands at the branch with the smallest number.
-    """
+    """Eligible customers by group and segment: group_key, branch_no, segment, customers."""
     eligible = judged.filter(judged.reason.isnull())
-    counted = eligible.group_by(["group_key", "segment"]).aggregate(customers=eligible.count().cast("int64"))
-    homes = eligible.group_by("group_key").aggregate(branch_no=eligible.branch_no.min())
-    return counted.inner_join(homes, "group_key").select("group_key", "branch_no", "segment", "customers")
+    return eligible.group_by(["group_key", "branch_no", "segment"]).aggregate(customers=eligible.count().cast("int64"))
 
 
 CONTRADICTIONS = {
     "closed_without_date": "状态为销户而无销户日期",
     "active_with_close_date": "状态未销户而销户日期已过",
     "dormant_but_trading": "状态为休眠而本期有买卖",
+    "closed_later": "年末在册，其后销户（仍计入基数）",
 }
 """What a base may say against itself; reported, never repaired."""
 
@@ -179,6 +190,7 @@ def contradictions(customers: Table, activity: Table | None, base_on: date) -> d
     found = {
         "closed_without_date": customers.filter(customers.status == "closed", customers.close_on.isnull()),
         "active_with_close_date": customers.filter(customers.status != "closed", customers.close_on <= on),
+        "closed_later": customers.filter(customers.status != "closed", customers.close_on > on),
     }
     if activity is not None:
         traded = activity.filter(activity.trades > 0)
@@ -197,9 +209,15 @@ class Plan:
 
 
 def plan_year(counted: pd.DataFrame, programme: Programme) -> Plan:
-    """Goals, joined strata and the year's allocation of every group (rules 2–4). counted: see SIZES."""
+    """Goals, joined strata and the year's allocation of every group (rules 2–4). counted: see SIZES.
+
+    A coverage programme has neither goals nor strata before a month is committed: its groups are the developers of
+    that day. Raises FrameError when nobody is eligible or a weight names no stratum.
+    """
     counted = SIZES.validate(counted)
     quota, strata, segments = [], [], []
+    if counted.empty:
+        raise FrameError(f"{programme.programme}: nobody is eligible; look at the ledger of exclusions")
     for (group, branch), rows in counted.groupby(["group_key", "branch_no"], sort=True):
         by_segment = {str(k): int(n) for k, n in zip(rows["segment"], rows["customers"], strict=True)}
         eligible = sum(by_segment.values())
@@ -207,53 +225,64 @@ def plan_year(counted: pd.DataFrame, programme: Programme) -> Plan:
             case RateGoal(rate=rate):
                 owed = goal(rate, eligible)
                 merged = collapse(by_segment, rate, programme.minimum) if programme.strata else {JOINED: eligible}
-            case CoverageGoal(calls_per_year=calls):
-                owed, merged = min(calls, eligible), {JOINED: eligible}
-        minimum = min(programme.minimum, owed)
-        places = allocate(merged, owed, minimum)
-        quota.append((group, branch, eligible, owed))
-        strata += [(group, key, size, min(minimum, size), places[key]) for key, size in merged.items()]
+                minimum = min(programme.minimum, owed)
+                places = allocate(merged, owed, minimum, weights=programme.weights)
+                quota.append((group, branch, eligible, owed))
+                strata += [(group, key, size, min(minimum, size), places[key]) for key, size in merged.items()]
+            case CoverageGoal():
+                merged = {JOINED: eligible}
         segments += [(group, key, key if key in merged else JOINED) for key in by_segment]
-    if not quota:
-        raise FrameError(f"{programme.programme}: nobody is eligible; look at the ledger of exclusions")
+    unknown = sorted(set(programme.weights) - {key for _, key, *_ in strata})
+    if unknown and strata:
+        raise FrameError(
+            f"{programme.programme}: weights name {', '.join(unknown)}, which is no stratum of any branch; "
+            f"there are {', '.join(sorted({str(key) for _, key, *_ in strata}))}"
+        )
     return Plan(
-        QUOTA.validate(pd.DataFrame(quota, columns=list(QUOTA.columns))),
-        STRATA.validate(pd.DataFrame(strata, columns=list(STRATA.columns))),
+        QUOTA.validate(pd.DataFrame(quota, columns=list(QUOTA.columns)).astype({"group_key": str, "branch_no": str})),
+        STRATA.validate(pd.DataFrame(strata, columns=list(STRATA.columns)).astype({"group_key": str, "stratum": str})),
         pd.DataFrame(segments, columns=["group_key", "segment", "stratum"]),
     )
 
 
 def freeze(judged: Table, segments: Table) -> Table:
-    """The frame: customer_id, branch_no, group_key, stratum of every eligible customer."""
+    """The frame: customer_id, branch_no, group_key, segment, stratum of every eligible customer."""
     eligible = judged.filter(judged.reason.isnull())
     return eligible.inner_join(segments, ["group_key", "segment"]).select(
-        "customer_id", "branch_no", "group_key", "stratum"
+        "customer_id", "branch_no", "group_key", "segment", "stratum"
     )
 
 
-def state_text(groups: pd.DataFrame, strata: pd.DataFrame, taken: list[str]) -> str:
-    """The state, counts and taken list of a month as canonical text: what is committed before the seed exists."""
-    return json.dumps(
-        {
-            "groups": groups.sort_values("group_key").to_dict("records"),
-            "strata": strata.sort_values(["group_key", "stratum"]).to_dict("records"),
-            "taken": sorted(taken),
-        },
-        ensure_ascii=False,
-        sort_keys=True,
-        separators=(",", ":"),
+def drawing_frame(frozen: Table, developers: Table | None) -> Table:
+    """Whom a campaign draws from: the frozen frame, in a coverage programme with the month's developers as its groups
+    and strata; customer_id, branch_no, group_key, stratum.
+    """
+    if developers is None:
+        return frozen.select("customer_id", "branch_no", "group_key", "stratum")
+    joined = frozen.select("customer_id", "branch_no").inner_join(developers, "customer_id")
+    return joined.select("customer_id", "branch_no", group_key=joined.developer_id, stratum=joined.developer_id)
+
+
+def customer_ids(ids: Sequence[str]) -> Table:
+    """A few customers as a table of the engine: customer_id."""
+    return ibis.memtable(
+        pd.DataFrame({"customer_id": pd.Series(list(ids), dtype="str")}), schema={"customer_id": "string"}
     )
 
 
-def sample_text(drawn: pd.DataFrame) -> str:
-    """Sample and reserve as canonical text: header, then a line a customer, sorted bytewise by customer."""
-    columns = ["customer_id", "branch_no", "group_key", "stratum", "ticket", "rank", "kind"]
-    rows = drawn[columns].astype(str).sort_values("customer_id", key=lambda ids: ids.map(lambda i: i.encode()))
-    return "\n".join([",".join(columns), *rows.agg(",".join, axis=1)]) + "\n" if len(rows) else ",".join(columns) + "\n"
+def balance(counted: pd.DataFrame, by_branch: Mapping[str, int], waived: int, base: int) -> None:
+    """Raise FrameError unless eligible + excluded + waived is the base, in total and per branch (DESIGN §3.6).
 
-
-def balance(counted: pd.DataFrame, waived: Mapping[str, int], base: int) -> None:
-    """Raise FrameError unless eligible + excluded + waived is the base (DESIGN §3.6)."""
-    total = int(counted["customers"].sum()) + sum(waived.values())
+    counted: see LEDGER; by_branch: accepted customers of the extract by branch, counted apart. Waived rows stand in
+    the total alone, because their branch may be what could not be read.
+    """
+    total = int(counted["customers"].sum()) + waived
     if total != base:
         raise FrameError(f"the ledger does not balance: base {base}, eligible + excluded + waived {total}")
+    found = {str(branch): int(n) for branch, n in counted.groupby("branch_no")["customers"].sum().items()}
+    if found != dict(by_branch):
+        wrong = sorted(b for b in {*found, *by_branch} if found.get(b, 0) != by_branch.get(b, 0))
+        raise FrameError(
+            f"the ledger does not balance in branch {wrong[0]}: extract {by_branch.get(wrong[0], 0)}, "
+            f"eligible + excluded {found.get(wrong[0], 0)}"
+        )

@@ -39,6 +39,11 @@ def valid_on(roster: pd.DataFrame, day: date) -> pd.DataFrame:
     return VALID.validate(roster.loc[begun & ~over, list(VALID.columns)].reset_index(drop=True))
 
 
+def role_at(branch_no: str, role: str) -> str:
+    """Who is written to in a role's place: at headquarters, which has none of a branch's roles, its centre."""
+    return "hq_service" if branch_no == HQ else role
+
+
 def recipient(valid: pd.DataFrame, branch_no: str, role: str) -> Recipient | None:
     """Who is written to, or None: nobody holds the role or its stand-in, or two people do and nobody said which."""
     mine = valid[valid["branch_no"] == branch_no]

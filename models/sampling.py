@@ -329,13 +329,17 @@ def project_year(
         low, high = min(expected, end(min(lower, usual))), max(expected, end(max(upper, usual)))
     else:
         low, high = completed, completed + still + min(left, sum(capacity for _, capacity in ahead))
-    if completed >= goal:
-        verdict = "reached"
-    elif low >= goal:
-        verdict = "on_track"
-    else:
-        verdict = "behind" if high < goal else "undecided"
+    verdict = judge_end(goal, completed, low, high)
     return Projection(goal, completed, expected, low, high, max(0, goal - expected), verdict)
+
+
+def judge_end(goal: int, completed: int, low: int, high: int) -> str:
+    """The verdict of a projection from what is completed and both ends of the year; see Projection."""
+    if completed >= goal:
+        return "reached"
+    if low >= goal:
+        return "on_track"
+    return "behind" if high < goal else "undecided"
 
 
 _Z = Fraction("1.959964")

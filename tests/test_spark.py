@@ -18,12 +18,13 @@ import pytest
 from prefect.logging import disable_run_logger
 
 from demo.brokerage import build_extracts
-from flows import draw
+from flows.draw.month import commit_month, draw_once
+from flows.draw.verify import verify
+from flows.draw.year import freeze_year
 from models.calendar import period
 from models.extracts import UnknownCode
 from models.framing import FramingError
 from models.profile import Profile
-from models.programme import version_on
 from models.tables import Draw, ProgrammeYear, Pull, Seed
 from tasks import records
 from tasks.lake import IntakeResult, LakeError, connect, take_in, text_sha256, write_table
@@ -286,15 +287,16 @@ def test_the_same_frame_is_frozen_and_the_same_sample_drawn(tmp_path: Path, mast
             stamp = {"profile_sha256": "x", "manifest_sha256": "x", "code_version": "t", "pulled_at": NOW}
             records.add_pull(session, Pull(as_of=YEAR_END, profile="canonical", **stamp), list(found.values()))
         for programme in ("daily_risk", "marketer_conduct"):
-            rules, span = version_on(read_programmes(settings), programme, date(2026, 3, 1)), period("2026-03")
-            calendar, day = read_calendar(settings), date(2026, 3, 2)
+            span, calendar, day = period("2026-03"), read_calendar(settings), date(2026, 3, 2)
             with disable_run_logger():
-                year = draw.freeze_year.fn(settings, store, rules, 2026, now=NOW)
-            campaign = draw.commit_month(store, rules, year, span, calendar, as_of=day, now=NOW)
+                year, rules = freeze_year.fn(settings, store, read_programmes(settings), programme, span, now=NOW)
+            campaign = commit_month(settings, store, rules, year, span, calendar, as_of=day, now=NOW)
+            assert campaign is not None
             with store.begin() as session:
                 seed = Seed(campaign_id=campaign.id, attempt=1, seed="5eed", origin="random", stored_at=NOW)
                 session.add(seed)
-            draw.draw_once.fn(settings, store, rules, year, campaign, seed, calendar, as_of=day, now=NOW)
+            with disable_run_logger():
+                draw_once.fn(settings, store, rules, year, campaign, seed, calendar, as_of=day, now=NOW)
             with store.begin() as session:
                 year, drawn = session.get_one(ProgrammeYear, year.id), session.get_one(Draw, campaign.id)
                 said = (
@@ -307,7 +309,7 @@ def test_the_same_frame_is_frozen_and_the_same_sample_drawn(tmp_path: Path, mast
         assert theirs == ours
     # What one engine drew, the other verifies.
     mixed = engines[0].model_copy(update={"engine": master})
-    assert all(holds for _, holds, _ in draw.verify(mixed, open_store(mixed), "daily_risk-2026-03"))
+    assert all(check.is_same for check in verify(mixed, open_store(mixed), "daily_risk-2026-03"))
 
 
 def test_texts_are_hashed_and_written_alike(tmp_path: Path, master: str) -> None:

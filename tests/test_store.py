@@ -72,6 +72,7 @@ def seed_campaign(session, calls=3):
             "branch_no": "0001",
             "form": "risk_warning",
             "developer_id": "",
+            "caller": "branch",
             "due_on": [date(2026, 3, 18)] * calls,
         }
     )
@@ -308,6 +309,7 @@ def test_purposes_of_a_campaign_keep_which_failed_call_was_replaced(store_settin
                 "branch_no": ["0001"],
                 "form": ["conduct"],
                 "developer_id": ["s"],
+                "caller": ["branch"],
                 "due_on": [date(2026, 3, 30)],
             }
         )

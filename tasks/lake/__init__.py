@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import itertools
 import logging
+import os
 import shutil
 import tempfile
 import time
@@ -45,6 +46,7 @@ from tasks.lake.engine import (
     make_folder,
     sql_of,
     sync,
+    text_pieces,
     text_sha256,
     write_table,
 )
@@ -56,8 +58,8 @@ from tasks.settings import Settings
 __all__ = [
     "FramingError", "IntakeResult", "LakeError", "OnProgress", "SourceCount", "Tally", "Trial", "connect",
     "counts_of", "customers_of", "find_files", "keep", "names_of", "open_activity", "open_file", "open_table",
-    "read_look", "read_rejected", "read_reported", "read_roster", "sql_of", "take_in", "text_sha256", "try_files",
-    "write_table",
+    "read_look", "read_rejected", "read_reported", "read_roster", "read_staff", "read_text", "relations_of", "sql_of",
+    "take_in", "text_pieces", "text_sha256", "try_files", "write_table", "write_text",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -350,6 +352,46 @@ def customers_of(settings: Settings, path: str, ids: pd.Series[str]) -> pd.DataF
             f"{path}: {len(missing)} drawn customers are not in the snapshot they were drawn from; restore the lake"
         )
     return found
+
+
+def relations_of(settings: Settings, path: str, ids: pd.Series[str]) -> pd.DataFrame:
+    """The relations of some customers in a snapshot: customer_id, staff_id, kind, valid_from, valid_to (None when open)."""
+    con = connect_here(settings)
+    wanted = ibis.memtable(
+        pd.DataFrame({"customer_id": pd.Series(ids, dtype="str").unique()}), schema={"customer_id": "string"}
+    )
+    columns = ["customer_id", "staff_id", "kind", "valid_from", "valid_to"]
+    held = open_table(settings, path, con).semi_join(wanted, "customer_id").select(columns)
+    found: pd.DataFrame = held.to_pandas()
+    return found.sort_values(columns[:4], ignore_index=True)
+
+
+def read_staff(settings: Settings, path: str) -> pd.DataFrame:
+    """The accepted staff of a snapshot: staff_id, staff_name, branch_no, kind, valid_from, valid_to (None when open)."""
+    return _read_small(settings, path)
+
+
+def write_text(settings: Settings, path: str, text: str) -> None:
+    """A text of the lake, whole or not at all; a second call with the same text changes nothing."""
+    file = settings.lake / path
+    make_folder(file.parent)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.chmod(0o600)
+        sync(temporary)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_text(settings: Settings, path: str) -> str:
+    """A text that write_text wrote. Raises LakeError when it is missing or no text."""
+    file = settings.lake / path
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LakeError(f"{file}: cannot be read ({error}); restore the lake from its backup") from None
 
 
 def names_of(settings: Settings, path: str, key: str, value: str) -> dict[str, str]:

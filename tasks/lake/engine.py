@@ -102,14 +102,21 @@ def text_sha256(con: Backend, expr: ir.Table, *, is_sorted: bool = False) -> str
     Null is empty; a field with a comma, quote, CR or LF stands in quotes. `is_sorted` says that the rows already
     come in that order (a file sorted by a unique first column), which saves the sort.
     """
+    digest = hashlib.sha256()
+    for piece in text_pieces(con, expr, is_sorted=is_sorted):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def text_pieces(con: Backend, expr: ir.Table, *, is_sorted: bool = False) -> Iterator[bytes | memoryview]:
+    """A table as the text that `text_sha256` hashes, piece by piece."""
+    yield (",".join(expr.columns) + "\n").encode()
     lines = text_lines(expr)
     lines = lines.mutate(ended=lines.line + "\n")
-    digest = hashlib.sha256((",".join(expr.columns) + "\n").encode())
     # A cluster reads a file in no order of its own.
     order = None if is_sorted and con.name == "duckdb" else ["first", "line"]
     for batch in batches(con, lines, order, columns=["ended"]):
-        digest.update(column_buffer(batch.column(0)))
-    return digest.hexdigest()
+        yield column_buffer(batch.column(0))
 
 
 def batches(

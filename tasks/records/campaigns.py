@@ -6,23 +6,30 @@ from collections.abc import Mapping
 from datetime import date, datetime
 
 import pandas as pd
-from sqlalchemy import and_, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, ScalarSelect, and_, case, func, select
+from sqlalchemy.orm import Session, aliased
 
 from models import CallbackError
+from models.campaign import Attempt
 from models.tables import (
+    Abort,
     Assignment,
     AssignmentEnd,
+    AssignmentHandover,
     AssignmentPurpose,
     Campaign,
     CampaignGroup,
     CampaignStratum,
+    Chain,
     Draw,
     DrawnCustomer,
     Exclusion,
+    HandMade,
+    Handover,
     ProgrammeYear,
     Quota,
     ReturnRow,
+    Reveal,
     Seed,
     Stratum,
 )
@@ -50,15 +57,72 @@ def drawn_campaigns(session: Session) -> list[str]:
     return list(session.scalars(select(Draw.campaign_id).order_by(Draw.campaign_id)))
 
 
-def later_campaigns(session: Session, programme_year_id: str, period: str) -> list[str]:
-    """Campaigns of a programme year whose period comes after one."""
+def _versions(programme_year_id: str) -> ScalarSelect[str]:
+    """The rows of a programme year under all its plans, given one of them."""
+    one, other = aliased(ProgrammeYear), aliased(ProgrammeYear)
+    return (
+        select(other.id)
+        .join(one, and_(one.programme == other.programme, one.year == other.year))
+        .where(one.id == programme_year_id)
+        .scalar_subquery()
+    )
+
+
+def current_branch() -> ColumnElement[str]:
+    """The branch that an assignment lies with now: where it was last handed over to, or where it was assigned."""
+    last = (
+        select(AssignmentHandover.to_branch)
+        .where(AssignmentHandover.assignment_id == Assignment.id)
+        .order_by(AssignmentHandover.handover_id.desc())
+        .limit(1)
+        .correlate(Assignment)
+        .scalar_subquery()
+    )
+    return func.coalesce(last, Assignment.branch_no)
+
+
+def answering_branch() -> ColumnElement[str]:
+    """Who gets an assignment's list: the branch it lies with, or HQ where headquarters calls."""
+    return case((Assignment.caller == "hq", "HQ"), else_=current_branch())
+
+
+def campaigns_of_year(session: Session, programme_year_id: str) -> list[Campaign]:
+    """Every committed campaign of a programme year, whatever its plan, in order of period."""
     return list(
         session.scalars(
-            select(Campaign.id)
-            .where(Campaign.programme_year_id == programme_year_id, Campaign.period > period)
-            .order_by(Campaign.id)
+            select(Campaign)
+            .where(Campaign.programme_year_id.in_(_versions(programme_year_id)))
+            .order_by(Campaign.period)
         )
     )
+
+
+def programme_years(session: Session, programme: str, year: int) -> list[ProgrammeYear]:
+    """A programme year under each of its plans, in order of version."""
+    return list(
+        session.scalars(
+            select(ProgrammeYear)
+            .where(ProgrammeYear.programme == programme, ProgrammeYear.year == year)
+            .order_by(ProgrammeYear.version)
+        )
+    )
+
+
+def programmes_of_year(session: Session, year: int) -> list[str]:
+    """The programmes with a frozen base in a year, by name."""
+    query = select(ProgrammeYear.programme).where(ProgrammeYear.year == year).distinct()
+    return sorted(session.scalars(query))
+
+
+def later_campaigns(session: Session, programme_year_id: str, period: str) -> list[str]:
+    """Campaigns of a programme year whose period comes after one."""
+    return [c.id for c in campaigns_of_year(session, programme_year_id) if c.period > period]
+
+
+def undrawn_campaigns(session: Session, programme_year_id: str, period: str) -> list[str]:
+    """Campaigns of a programme year that were committed for an earlier period and never drawn."""
+    drawn = set(drawn_campaigns(session))
+    return [c.id for c in campaigns_of_year(session, programme_year_id) if c.period < period and c.id not in drawn]
 
 
 def add_programme_year(
@@ -113,7 +177,7 @@ def taken_of(session: Session, programme_year_id: str, *, before: str | None = N
             Assignment.id.label("assignment_id"),
             AssignmentPurpose.campaign_id,
             Assignment.customer_id,
-            Assignment.branch_no,
+            current_branch().label("branch_no"),
             DrawnCustomer.group_key,
             DrawnCustomer.stratum,
             Assignment.due_on,
@@ -127,7 +191,7 @@ def taken_of(session: Session, programme_year_id: str, *, before: str | None = N
                 DrawnCustomer.customer_id == Assignment.customer_id,
             ),
         )
-        .where(Campaign.programme_year_id == programme_year_id)
+        .where(Campaign.programme_year_id.in_(_versions(programme_year_id)))
         .order_by(Assignment.id)
     )
     if before is not None:
@@ -152,15 +216,118 @@ def current_rows(session: Session, programme_year_id: str | None = None) -> pd.D
         serving = (
             select(AssignmentPurpose.assignment_id)
             .join(Campaign, Campaign.id == AssignmentPurpose.campaign_id)
-            .where(Campaign.programme_year_id == programme_year_id)
+            .where(Campaign.programme_year_id.in_(_versions(programme_year_id)))
         )
         query = query.where(ReturnRow.assignment_id.in_(serving))
     return frame(session, query.order_by(ReturnRow.id))
 
 
+def rows_as_of(session: Session, programme_year_id: str, until: int) -> pd.DataFrame:
+    """The accepted row of each assignment as it stood when the row with that id was the last: the columns of `current_rows`."""
+    serving = (
+        select(AssignmentPurpose.assignment_id)
+        .join(Campaign, Campaign.id == AssignmentPurpose.campaign_id)
+        .where(Campaign.programme_year_id.in_(_versions(programme_year_id)))
+    )
+    found = frame(
+        session,
+        select(
+            ReturnRow.id, ReturnRow.assignment_id, ReturnRow.version, ReturnRow.outcome, ReturnRow.completes,
+            ReturnRow.fails, ReturnRow.is_late, ReturnRow.booked_on,
+        )
+        .where(ReturnRow.assignment_id.in_(serving), ReturnRow.id <= until)
+        .order_by(ReturnRow.assignment_id, ReturnRow.version),
+    )  # fmt: skip
+    return found.drop_duplicates("assignment_id", keep="last").sort_values("id").reset_index(drop=True)
+
+
+def last_row(session: Session) -> int:
+    """The id of the last accepted row; 0 when there is none."""
+    return session.scalar(select(func.max(ReturnRow.id))) or 0
+
+
 def ends(session: Session) -> pd.DataFrame:
-    """assignment_id, kind of assignments that ended without a call."""
-    return frame(session, select(AssignmentEnd.assignment_id, AssignmentEnd.kind))
+    """assignment_id, kind, ended_on of assignments that ended without a call."""
+    return frame(session, select(AssignmentEnd.assignment_id, AssignmentEnd.kind, AssignmentEnd.ended_on))
+
+
+def chain_of(session: Session, year: ProgrammeYear) -> Chain | None:
+    """The commitment to a programme year's chain of seeds."""
+    return session.get(Chain, programme_years(session, year.programme, year.year)[0].id)
+
+
+def attempts_of(session: Session, campaign_id: str) -> list[Attempt]:
+    """The attempts at a campaign, from the first; the last is the one that stands, with what was revealed for it so far.
+
+    A link that was revealed once is known, and counts for every later attempt.
+    """
+    aborted = {
+        row.attempt: row.reason for row in session.scalars(select(Abort).where(Abort.campaign_id == campaign_id))
+    }
+    revealed = {
+        (row.attempt, row.kind): row for row in session.scalars(select(Reveal).where(Reveal.campaign_id == campaign_id))
+    }
+    link, found = "", []
+    for number in range(1, len(aborted) + 2):
+        public, new_link = revealed.get((number, "public")), revealed.get((number, "link"))
+        link = new_link.value if new_link else link
+        found.append(
+            Attempt(
+                number,
+                public.value if public else "",
+                public.public_on if public else None,
+                link if public else "",
+                aborted.get(number, ""),
+            )
+        )
+    return found
+
+
+def hand_made(session: Session, programme: str, year: int, kind: str) -> list[HandMade]:
+    """The exceptions of one kind that approvers gave for a programme year, in the order they were given."""
+    return list(
+        session.scalars(
+            select(HandMade)
+            .where(HandMade.programme == programme, HandMade.year == year, HandMade.kind == kind)
+            .order_by(HandMade.id)
+        )
+    )
+
+
+def handovers(session: Session) -> pd.DataFrame:
+    """id, from_branch, to_branch, valid_from of every hand-over between branches."""
+    return frame(
+        session,
+        select(Handover.id, Handover.from_branch, Handover.to_branch, Handover.valid_from).order_by(Handover.id),
+    )
+
+
+def planned_load(session: Session, first: date) -> pd.DataFrame:
+    """Calls planned from a day on and not answered or ended: branch_no (HQ where it calls), caller_id, call_on, calls."""
+    settled = select(ReturnRow.assignment_id).where(ReturnRow.completes | ReturnRow.fails)
+    branch = answering_branch().label("branch_no")
+    return frame(
+        session,
+        select(branch, Assignment.caller_id, Assignment.call_on, func.count().label("calls"))
+        .where(
+            Assignment.call_on >= first,
+            Assignment.id.not_in(settled),
+            Assignment.id.not_in(select(AssignmentEnd.assignment_id)),
+        )
+        .group_by(branch, Assignment.caller_id, Assignment.call_on),
+    )
+
+
+def last_contacts(session: Session, until: date) -> pd.DataFrame:
+    """customer_id, contacted_on: the last day on which a customer was talked to, in any programme, by accepted rows."""
+    talked = ("done_clear", "done_suspect", "done_opinion", "partial", "rebook", "refused")
+    return frame(
+        session,
+        select(Assignment.customer_id, func.max(ReturnRow.called_on).label("contacted_on"))
+        .join(Assignment, Assignment.id == ReturnRow.assignment_id)
+        .where(ReturnRow.outcome.in_(talked), ReturnRow.called_on <= until)
+        .group_by(Assignment.customer_id),
+    )
 
 
 def add_campaign(session: Session, campaign: Campaign, groups: pd.DataFrame, strata: pd.DataFrame) -> None:
@@ -244,15 +411,18 @@ def add_assignments(
     as_of: date,
     now: datetime,
     replaces: Mapping[str, int] | None = None,
-) -> None:
-    """New calls, and the purposes they and the joined calls serve; replaces: failed call by the customer who takes its place."""
+) -> dict[str, int]:
+    """New calls, and the purposes they and the joined calls serve; the new calls' ids by customer.
+
+    new: see models.assignment.NEW; joined: customer_id, assignment_id; replaces: failed call by the customer who takes
+    its place.
+    """
     served: list[tuple[int, str]] = [
         (int(row["assignment_id"]), str(row["customer_id"])) for row in joined.to_dict("records")
     ]
     calls = [
         Assignment(
             campaign_id=campaign.id,
-            caller="branch",
             calendar_version=campaign.calendar_version,
             assigned_on=as_of,
             assigned_at=now,
@@ -267,6 +437,7 @@ def add_assignments(
         AssignmentPurpose(campaign_id=campaign.id, assignment_id=call, replaces_id=(replaces or {}).get(customer))
         for call, customer in served
     )
+    return {call.customer_id: call.id for call in calls}
 
 
 def replaced_ids(session: Session, campaign_id: str) -> set[int]:
@@ -276,15 +447,18 @@ def replaced_ids(session: Session, campaign_id: str) -> set[int]:
 
 
 def calls_of(session: Session, campaign_id: str) -> pd.DataFrame:
-    """Every call that serves a campaign: assignment_id, customer_id, branch_no, due_on, carried_by."""
+    """Every call that serves a campaign: assignment_id, customer_id, branch_no (where it lies now), due_on,
+    carried_by (campaign), answered_by (who has its list: the branch, or HQ where headquarters calls).
+    """
     return frame(
         session,
         select(
             Assignment.id.label("assignment_id"),
             Assignment.customer_id,
-            Assignment.branch_no,
+            current_branch().label("branch_no"),
             Assignment.due_on,
             Assignment.campaign_id.label("carried_by"),
+            answering_branch().label("answered_by"),
         )
         .join(AssignmentPurpose, AssignmentPurpose.assignment_id == Assignment.id)
         .where(AssignmentPurpose.campaign_id == campaign_id)
@@ -296,7 +470,7 @@ def due_of(session: Session, campaign_id: str, branch_no: str) -> date:
     """The last due date of a branch's calls in a campaign; the campaign's own last one where it has none."""
     mine = session.scalar(
         select(func.max(Assignment.due_on)).where(
-            Assignment.campaign_id == campaign_id, Assignment.branch_no == branch_no
+            Assignment.campaign_id == campaign_id, answering_branch() == branch_no
         )
     )
     found = mine or session.scalar(select(func.max(Assignment.due_on)).where(Assignment.campaign_id == campaign_id))

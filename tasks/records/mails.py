@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session
 
 from models.tables import Assignment, AssignmentEnd, Mail, MailItem, MailOutcome, ReturnRow
 from tasks.records.base import frame, latest
+from tasks.records.campaigns import answering_branch
 
 
 def mails_of(session: Session, campaign_id: str | None = None) -> pd.DataFrame:
@@ -37,12 +38,30 @@ def mails_of(session: Session, campaign_id: str | None = None) -> pd.DataFrame:
     return frame(session, query.order_by(Mail.id))
 
 
-def carried(item_kind: str) -> Select[Any]:
-    """Items of a kind that stand in a mail whose last outcome is not *failed*."""
-    failed = select(MailOutcome.mail_id).where(
+def _failed() -> Select[Any]:
+    return select(MailOutcome.mail_id).where(
         latest(MailOutcome.id, MailOutcome.id, MailOutcome.mail_id), MailOutcome.outcome == "failed"
     )
-    return select(MailItem.item_id).where(MailItem.kind == item_kind, MailItem.mail_id.not_in(failed))
+
+
+def carried(item_kind: str) -> Select[Any]:
+    """Items of a kind that stand in a mail whose last outcome is not *failed*."""
+    return select(MailItem.item_id).where(MailItem.kind == item_kind, MailItem.mail_id.not_in(_failed()))
+
+
+def carried_to(branch: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether an assignment stands in a mail to that branch that was sent, is unknown or in flight; a hand-over needs a new one."""
+    return exists(
+        select(MailItem.item_id)
+        .join(Mail, Mail.id == MailItem.mail_id)
+        .where(
+            MailItem.kind == "assignment",
+            MailItem.item_id == Assignment.id,
+            Mail.recipient == branch,
+            MailItem.mail_id.not_in(_failed()),
+        )
+        .correlate(Assignment)
+    )
 
 
 def items_carried(session: Session, item_kind: str) -> set[int]:
@@ -53,25 +72,29 @@ def items_carried(session: Session, item_kind: str) -> set[int]:
 def calls_to_mail(session: Session, campaign_id: str) -> pd.DataFrame:
     """Calls a campaign's sheets have still to carry: none that stand in a mail sent, unknown or in flight, none answered or ended.
 
-    assignment_id, customer_id, branch_no, form, developer_id, due_on.
+    assignment_id, customer_id, branch_no (who is to have the list: where the call lies now, HQ where headquarters
+    calls), form, developer_id, due_on, call_on, caller_id.
     """
+    branch = answering_branch()
     return frame(
         session,
         select(
             Assignment.id.label("assignment_id"),
             Assignment.customer_id,
-            Assignment.branch_no,
+            branch.label("branch_no"),
             Assignment.form,
             Assignment.developer_id,
             Assignment.due_on,
+            Assignment.call_on,
+            Assignment.caller_id,
         )
         .where(
             Assignment.campaign_id == campaign_id,
-            Assignment.id.not_in(carried("assignment")),
+            ~carried_to(branch),
             Assignment.id.not_in(select(ReturnRow.assignment_id)),
             Assignment.id.not_in(select(AssignmentEnd.assignment_id)),
         )
-        .order_by(Assignment.branch_no, Assignment.id),
+        .order_by(branch, Assignment.id),
     )
 
 

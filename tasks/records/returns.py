@@ -27,6 +27,7 @@ from models.tables import (
     Verdict,
 )
 from tasks.records.base import frame, latest
+from tasks.records.campaigns import current_branch
 from tasks.records.mails import mails_of
 
 
@@ -120,7 +121,7 @@ def verdicts_of(session: Session) -> pd.DataFrame:
 def calls_expected(session: Session) -> pd.DataFrame:
     """Calls that returns may answer, of every campaign and branch.
 
-    assignment_id, campaign_id, programme_year_id, customer_id, branch_no, due_on, assigned_on, developer_id.
+    assignment_id, campaign_id, programme_year_id, customer_id, branch_no (where it lies now), due_on, assigned_on, developer_id.
     """
     return frame(
         session,
@@ -129,7 +130,7 @@ def calls_expected(session: Session) -> pd.DataFrame:
             Assignment.campaign_id,
             Campaign.programme_year_id,
             Assignment.customer_id,
-            Assignment.branch_no,
+            current_branch().label("branch_no"),
             Assignment.due_on,
             Assignment.assigned_on,
             Assignment.developer_id,

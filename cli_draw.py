@@ -1,0 +1,339 @@
+"""`huifang chain, reveal, abort, exception, handover, projection, verify`: what people decide about a draw, and its proof.
+
+Knows arguments and what a person is shown; what is allowed is decided in models.campaign and written with a row of the
+audit chain.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from datetime import date, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from flows.draw.projection import project
+from flows.draw.verify import export_proof
+from flows.draw.verify import verify as recompute
+from models import CallbackError, assignment, campaign, sampling
+from models.calendar import period as read_period
+from models.programme import ChainSeed, Programme
+from models.tables import Abort, Campaign, Chain, Draw, HandMade, Handover, ProgrammeYear, Reveal
+from tasks import lake, records
+from tasks.settings import Settings, read_calendar
+from tasks.store import open_store, record
+
+
+class DecisionRefused(CallbackError):
+    """What a person wants to enter contradicts the plan, the commitment or what was entered before."""
+
+
+MONTHS = 12
+
+
+def make_chain(programme: str, year_number: int, *, file: Path, by: str, now: datetime, console: Console) -> None:
+    """Make a programme year's chain of seeds, write its links into a file for compliance, and commit to K₀ (DRAW 13)."""
+    settings = Settings()
+    store = open_store(settings)
+    with store.exclusive(f"draw-{programme}"):
+        with store.begin() as session:
+            years = records.programme_years(session, programme, year_number)
+            if not years:
+                raise DecisionRefused(
+                    f"{programme} {year_number}: the base is not frozen yet; run the draw of the year's first month first"
+                )
+            if not isinstance(Programme.model_validate_json(years[0].plan).seed, ChainSeed):
+                raise DecisionRefused(
+                    f"{years[0].id}: its plan has seed: random; a chain needs seed: {{kind: chain, …}}"
+                )
+            if session.get(Chain, years[0].id) is not None:
+                raise DecisionRefused(f"{years[0].id}: a chain is committed already; there is one a year")
+        links = sampling.make_chain(secrets.token_hex(32), MONTHS)
+        # The file first: a commitment whose links nobody has would end the programme year.
+        _write_links(file, years[0].id, links)
+        with store.begin() as session:
+            session.add(
+                Chain(
+                    programme_year_id=years[0].id, links=MONTHS, k0=links[0], frame_sha256=years[0].frame_sha256,
+                    plan_sha256=years[0].plan_sha256, committed_by=by, committed_at=now,
+                )
+            )  # fmt: skip
+            record(
+                session, actor=by, action="chain", subject=years[0].id,
+                payload={"k0": links[0], "frame": years[0].frame_sha256, "plan": years[0].plan_sha256}, at=now,
+            )  # fmt: skip
+    console.print(f"{years[0].id}: committed to K0 {links[0]}", soft_wrap=True)
+    console.print(
+        f"the links are in {file}: compliance keeps it away from this machine and reveals one line a month",
+        soft_wrap=True,
+    )
+
+
+def _write_links(file: Path, year_id: str, links: tuple[str, ...]) -> None:
+    lines = [f"# {year_id}: K0 is public; K1 to K{len(links) - 1} are secret until their month"]
+    lines += [f"K{number} {link}" for number, link in enumerate(links)]
+    try:
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise DecisionRefused(f"--out {file}: {error.strerror}; name a new file in a folder that is there") from None
+    with os.fdopen(handle, "w", encoding="ascii") as out:
+        out.write("\n".join(lines) + "\n")
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def reveal(
+    campaign_id: str, *, public: str | None, on: date | None, link: str | None, by: str, now: datetime, console: Console
+) -> None:
+    """Enter the public number of a committed month, or compliance's link of the chain; two people (DRAW 14)."""
+    if (public is None) == (link is None):
+        raise DecisionRefused("enter one thing at a time: --public NUMBER --on DAY, or --link HEX")
+    store = open_store(Settings())
+    with store.exclusive("reveal"), store.begin() as session:
+        issued, rules, chain = _open_chain(session, campaign_id)
+        current = records.attempts_of(session, campaign_id)[-1]
+        entered = list(session.scalars(select(Reveal).where(Reveal.campaign_id == campaign_id)))
+        given = {row.kind: row for row in entered if row.attempt == current.number}
+        kind, value = ("public", public) if public is not None else ("link", link)
+        assert value is not None, "one of the two is given"
+        value = value.strip() if kind == "public" else value.strip().lower()
+        if kind in given:
+            if given[kind].value == value:
+                console.print(f"{campaign_id}: {kind} is entered already; nothing changed")
+                return
+            raise DecisionRefused(
+                f"{campaign_id}: attempt {current.number} has another {kind} already, entered by {given[kind].revealed_by}; "
+                "a wrong entry is given up with `huifang abort`, and the next public number taken"
+            )
+        if by in {row.revealed_by for row in entered if row.kind != kind}:
+            raise DecisionRefused(f"{campaign_id}: {by} has entered the other half; a second person enters this one")
+        if kind == "public":
+            assert isinstance(rules.seed, ChainSeed), "checked above"
+            if on is None:
+                raise DecisionRefused("--on DAY: of which day is the public number?")
+            after = max([issued.committed_at, *(row.decided_at for row in _aborts(session, campaign_id))])
+            campaign.check_public(rules.seed.public, value, on, after, now)
+        else:
+            if not current.public:
+                raise DecisionRefused(
+                    f"{campaign_id}: the public number is not entered yet; the link stays secret until it is there"
+                )
+            if current.link:
+                console.print(f"{campaign_id}: the link is known since an earlier attempt; nothing changed")
+                return
+            campaign.check_link(value, read_period(issued.period), chain.k0)
+        session.add(
+            Reveal(
+                campaign_id=campaign_id, attempt=current.number, kind=kind, value=value, public_on=on, revealed_by=by,
+                revealed_at=now,
+            )
+        )  # fmt: skip
+        record(
+            session, actor=by, action=f"reveal {kind}", subject=campaign_id,
+            payload={"attempt": current.number, "value": value, "on": str(on or "")}, at=now,
+        )  # fmt: skip
+        is_whole = kind == "link" or bool(current.link)
+    console.print(
+        f"{campaign_id}: {kind} entered by {by}; "
+        + (
+            "the next run of draw draws"
+            if is_whole
+            else "now another person enters the link: huifang reveal … --link HEX"
+        )
+    )
+
+
+def _aborts(session: Session, campaign_id: str) -> list[Abort]:
+    return list(session.scalars(select(Abort).where(Abort.campaign_id == campaign_id)))
+
+
+def _open_chain(session: Session, campaign_id: str) -> tuple[Campaign, Programme, Chain]:
+    """A committed campaign that is not drawn, whose seed comes from a chain."""
+    issued = session.get(Campaign, campaign_id)
+    if issued is None:
+        raise DecisionRefused(f"{campaign_id}: is not committed; `huifang run draw` commits a month")
+    year = session.get_one(ProgrammeYear, issued.programme_year_id)
+    rules, chain = Programme.model_validate_json(year.plan), records.chain_of(session, year)
+    if not isinstance(rules.seed, ChainSeed) or chain is None:
+        raise DecisionRefused(f"{campaign_id}: its seed is random; there is nothing to reveal")
+    if session.get(Draw, campaign_id) is not None:
+        raise DecisionRefused(f"{campaign_id}: is drawn already; a month is drawn once")
+    return issued, rules, chain
+
+
+def abort(campaign_id: str, *, by: str, reason: str, now: datetime, console: Console) -> None:
+    """Give up the attempt at a month before its draw; it stays reported, and the next attempt takes the next public number."""
+    store = open_store(Settings())
+    with store.exclusive("reveal"), store.begin() as session:
+        _open_chain(session, campaign_id)
+        current = records.attempts_of(session, campaign_id)[-1]
+        if not current.public:
+            raise DecisionRefused(
+                f"{campaign_id}: nothing is entered for attempt {current.number}; there is nothing to give up"
+            )
+        if records.seed_of(session, campaign_id) is not None:
+            raise DecisionRefused(f"{campaign_id}: its seed is stored; the next run of draw draws with it")
+        session.add(
+            Abort(campaign_id=campaign_id, attempt=current.number, reason=reason, decided_by=by, decided_at=now)
+        )
+        record(
+            session, actor=by, action="abort", subject=campaign_id,
+            payload={"attempt": current.number, "reason": reason}, at=now,
+        )  # fmt: skip
+    console.print(
+        f"{campaign_id}: attempt {current.number} is given up; attempt {current.number + 1} waits for the next public number"
+    )
+
+
+def give_exception(row: HandMade, *, console: Console) -> None:
+    """Let an approver make an exception from the rules by name; the next draw applies it."""
+    settings = Settings()
+    store = open_store(settings)
+    with store.exclusive(f"draw-{row.programme}"), store.begin() as session:
+        years = records.programme_years(session, row.programme, row.year)
+        for known in records.hand_made(session, row.programme, row.year, row.kind):
+            if _subject(known) == _subject(row):
+                console.print(f"this is given already, by {known.approver}; nothing changed")
+                return
+        _check_exception(settings, session, row, years)
+        session.add(row)
+        session.flush()
+        record(
+            session, actor=row.approver, action=f"exception {row.kind}", subject=f"{row.programme}-{row.year}",
+            payload={"id": row.id, "note": row.note, "period": row.period, "group": row.group_key, "calls": row.calls},
+            at=row.given_at,
+        )  # fmt: skip
+    console.print(f"{row.programme} {row.year}: {row.kind} is given by {row.approver}; the next run of draw applies it")
+
+
+def _subject(row: HandMade) -> tuple[str, ...]:
+    return row.customer_id, row.period, row.group_key, row.stratum
+
+
+def _check_exception(settings: Settings, session: Session, row: HandMade, years: list[ProgrammeYear]) -> None:
+    if row.kind == "exclude":
+        if years:
+            raise DecisionRefused(
+                f"{years[0].id}: the base is frozen; nobody leaves it any more. An open call is taken back with "
+                "`huifang exception withdraw`"
+            )
+        return
+    if not years:
+        raise DecisionRefused(f"{row.programme} {row.year}: no such programme year is frozen")
+    if row.kind == "withdraw":
+        taken = records.taken_of(session, years[0].id)
+        if row.customer_id not in set(taken["customer_id"]):
+            raise DecisionRefused(
+                f"customer {row.customer_id}: has no call in {row.programme} {row.year}; only a call can be taken back"
+            )
+        return
+    if session.get(Campaign, f"{row.programme}-{row.period}") is not None:
+        raise DecisionRefused(f"{row.programme}-{row.period}: is committed already; the exception would come too late")
+    quota, strata = records.quota_of(session, years[-1].id), records.strata_of(session, years[-1].id)
+    groups = set(quota["group_key"])
+    if groups and row.group_key not in groups:
+        raise DecisionRefused(
+            f"{row.group_key!r} is no group of {years[-1].id}; there are {', '.join(sorted(groups)[:20])}"
+        )
+    known = set(strata.loc[strata["group_key"] == row.group_key, "stratum"])
+    if row.kind == "reopen" and known and row.stratum not in known:
+        raise DecisionRefused(f"{row.stratum!r} is no stratum of {row.group_key}; there are {', '.join(sorted(known))}")
+
+
+def hand_over(
+    from_branch: str, to_branch: str, *, valid_from: date, by: str, reason: str, now: datetime, console: Console
+) -> None:
+    """Let one branch stand for another from a day on; the next draw passes its open calls and new ones over."""
+    settings = Settings()
+    store = open_store(settings)
+    with store.exclusive("handover"), store.begin() as session:
+        known = records.handovers(session)
+        snapshot = records.snapshot_of(session, "branches", valid_from)
+        names = lake.names_of(settings, snapshot.path, "branch_no", "branch_name")
+        for branch in (from_branch, to_branch):
+            if branch not in names:
+                raise DecisionRefused(f"branch {branch!r}: is not in the branches extract of {snapshot.as_of}")
+        if from_branch == to_branch:
+            raise DecisionRefused(f"branch {from_branch}: cannot stand for itself")
+        same = known[(known["from_branch"] == from_branch) & (known["valid_from"] == valid_from)]
+        if len(same):
+            raise DecisionRefused(
+                f"branch {from_branch}: is handed over to {same['to_branch'].iloc[0]} on {valid_from} already"
+            )
+        row = Handover(
+            from_branch=from_branch,
+            to_branch=to_branch,
+            valid_from=valid_from,
+            reason=reason,
+            decided_by=by,
+            decided_at=now,
+        )
+        session.add(row)
+        session.flush()
+        assignment.branch_on(from_branch, records.handovers(session), valid_from)  # raises where they lead in a circle
+        record(
+            session, actor=by, action="handover", subject=f"branch {from_branch}",
+            payload={"to": to_branch, "from": str(valid_from), "reason": reason}, at=now,
+        )  # fmt: skip
+    console.print(
+        f"from {valid_from} {to_branch} stands for {from_branch}; the next run of draw passes open calls over"
+    )
+
+
+def show_projection(programme: str | None, year: int, *, as_of: date, as_json: bool, console: Console) -> bool:
+    """Show where each branch and the company end the year; whether every group is expected to reach its goal."""
+    settings = Settings()
+    store = open_store(settings)
+    found = project(settings, store, read_calendar(settings), programme, year, as_of=as_of)
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False, indent=2))  # noqa: T201
+        return all(one["company"]["verdict"] != "behind" for one in found)
+    for one in found:
+        table = Table(title=f"{one['programme_year']}, as of {as_of}", title_justify="left")
+        for column in (
+            "group",
+            "goal",
+            "completed",
+            "open",
+            "failed",
+            "expected",
+            "low",
+            "high",
+            "shortfall",
+            "verdict",
+        ):
+            table.add_column(column, justify="left" if column in ("group", "verdict") else "right")
+        for row in [one["company"] | {"group": "company"}, *one["groups"]]:
+            cells = [row[str(column.header)] for column in table.columns]
+            table.add_row(*(cell if isinstance(cell, str) else f"{cell:,}" for cell in cells))
+        console.print(table)
+        console.print(one["assumption"], soft_wrap=True)
+    return all(row["verdict"] != "behind" for one in found for row in [one["company"], *one["groups"]])
+
+
+def show_verify(campaign_id: str, *, folder: Path | None, console: Console) -> bool:
+    """Recompute a campaign and the months before it, and write the export; whether everything is the same."""
+    settings = Settings()
+    store = open_store(settings)
+    checks = recompute(settings, store, campaign_id)
+    table = Table(title=f"verify {campaign_id}")
+    for column in ("what", "same", "found"):
+        table.add_column(column, overflow="fold")
+    for check in checks:
+        table.add_row(check.name, "same" if check.is_same else "NOT THE SAME", check.found)
+    console.print(table)
+    is_same = all(check.is_same for check in checks)
+    console.print(f"{campaign_id}: {'same' if is_same else 'NOT THE SAME'}")
+    if folder is not None:
+        hashes = export_proof(settings, store, campaign_id, folder)
+        listed = Table(title=f"export in {folder}", title_justify="left", show_header=False)
+        for name, sha256 in hashes.items():
+            listed.add_row(name, sha256)
+        console.print(listed)
+        console.print(f"check it without huifang: cd {folder} && python3 verify_sample.py", soft_wrap=True)
+    return is_same
