@@ -237,21 +237,9 @@ def _share_out(kept_off: Mapping[str, frozenset[str]], load: dict[str, int]) -> 
     held: dict[str, dict[frozenset[str], list[str]]] = {staff_id: defaultdict(list) for staff_id in load}
     for customer in bound:
         off = kept_off[customer]
-        least, takes = min((load[s], s) for s in load if s not in off)
-        came: dict[str, tuple[str, frozenset[str]] | None] = {}
-        if least > min(load.values()):
-            came = {s: None for s in load if s not in off}
-            queue = deque(came)
-            while queue:
-                gives = queue.popleft()
-                for pattern in sorted((p for p, who in held[gives].items() if who), key=sorted):
-                    for other in load:
-                        if other not in came and other not in pattern:
-                            came[other] = (gives, pattern)
-                            queue.append(other)
-            takes = min(came, key=lambda s: (load[s], came[s] is not None, s))
+        takes, came = _find_way([staff_id for staff_id in load if staff_id not in off], held, load)
         load[takes] += 1
-        while (step := came.get(takes)) is not None:
+        while (step := came[takes]) is not None:
             gives, pattern = step
             held[takes][pattern].append(held[gives][pattern].pop())
             takes = gives
@@ -265,6 +253,26 @@ def _share_out(kept_off: Mapping[str, frozenset[str]], load: dict[str, int]) -> 
             given[customer] = staff_id
             heapq.heapreplace(queue_by_load, (calls + 1, staff_id))
     return given
+
+
+def _find_way(
+    free: list[str], held: Mapping[str, Mapping[frozenset[str], list[str]]], load: Mapping[str, int]
+) -> tuple[str, dict[str, tuple[str, frozenset[str]] | None]]:
+    """The least loaded caller who can be reached from the free ones, and from whom, with which calls, each was reached."""
+    came: dict[str, tuple[str, frozenset[str]] | None] = dict.fromkeys(free)
+    nearest, lowest = min(free, key=lambda s: (load[s], s)), min(load.values())
+    if load[nearest] == lowest:
+        return nearest, came
+    queue = deque(free)
+    while queue:
+        gives = queue.popleft()
+        for kept_off in (kept_off for kept_off, customers in held[gives].items() if customers):
+            for other in (s for s in load if s not in came and s not in kept_off):
+                came[other] = (gives, kept_off)
+                if load[other] == lowest:
+                    return other, came
+                queue.append(other)
+    return min(came, key=lambda s: (load[s], came[s] is not None, s)), came
 
 
 def earliest_call(
