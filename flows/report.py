@@ -11,7 +11,7 @@ from prefect import flow, get_run_logger
 from models import roster, sheets
 from models import standing as figures
 from models.calendar import SHANGHAI
-from models.programme import Programme
+from models.programme import CoverageGoal, Programme
 from models.standing import Standing
 from models.tables import Campaign, ProgrammeYear, Report
 from tasks import board, lake, mail, outbox, records, vault
@@ -78,6 +78,7 @@ def standing_of(settings: Settings, session, campaign_id: str, as_of: date) -> S
         session, year.snapshots["branches"]
     )
     rules = Programme.model_validate_json(year.plan)
+    calls_year = records.taken_of(session, year.id)
     return figures.stand(
         figures.Facts(
             campaign=campaign.id,
@@ -93,12 +94,18 @@ def standing_of(settings: Settings, session, campaign_id: str, as_of: date) -> S
             sample_sha256=draw.sample_sha256,
             branch_names=lake.names_of(settings, branches.path, "branch_no", "branch_name"),
             quota=records.groups_of(session, campaign.id)[["group_key", "branch_no", "eligible", "goal"]],
+            draw="coverage" if isinstance(rules.goal, CoverageGoal) else "base",
+            caller=rules.caller,
+            strata=records.strata_of(session, year.id),
+            codes=lake.codes_of(settings, year.frame_path, calls_year["customer_id"]),
+            completed=records.calls_completed(session),
+            periods=records.periods_of_campaigns(session),
             exclusions=records.exclusions_of(session, year.id),
             eligible_by_branch=lake.counts_of(settings, year.frame_path, "branch_no"),
             groups=records.groups_of(session, campaign.id),
             drawn=records.drawn_of(session, campaign.id),
             calls=records.calls_of(session, campaign.id),
-            calls_year=records.taken_of(session, year.id),
+            calls_year=calls_year,
             rows=records.current_rows(session),
             ends=records.ends(session),
             carried=records.items_carried(session, "assignment"),

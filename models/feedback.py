@@ -73,8 +73,8 @@ REASONS: dict[Reason, Label] = {
     "nobody_answered": Label("没有一户完成回访", "nobody's callback was completed"),
     "nothing_taken": Label("尚未抽取客户", "no customer has been drawn yet"),
     "coverage": Label(
-        "按营销人员覆盖抽取的回访不代表全体客户",
-        "callbacks drawn to cover marketers do not stand for all customers",
+        "按营销人员覆盖抽取的回访不代表公司的全体客户",
+        "callbacks drawn to cover marketers do not stand for all customers of the company",
     ),
     "triggered": Label(
         "由事件、投诉或嫌疑引起的回访不是随机样本",
@@ -248,8 +248,13 @@ def estimate(
 
 def describe(found: Estimate | NotEstimable, language: Language) -> str:
     """The sentence that stands beside a figure: zh_CN or en."""
-    said = _say_estimate(found, language) if isinstance(found, Estimate) else _say_refusal(found, language)
+    said = clauses(found, language)
     return "；".join(said) + "。" if language == "zh_CN" else "; ".join(said) + "."
+
+
+def clauses(found: Estimate | NotEstimable, language: Language) -> list[str]:
+    """The parts of that sentence, the figure or the refusal first, for where they stand one below the other."""
+    return _say_estimate(found, language) if isinstance(found, Estimate) else _say_refusal(found, language)
 
 
 def _check_strata(strata: pd.DataFrame) -> pd.DataFrame:
@@ -370,7 +375,10 @@ MAKERS: dict[MadeBy, Label] = {
     "both": Label("由营业部和总部回访", "called by branches and headquarters"),
 }
 
-SELF_REPORT = Label("自报的偏差不在上述误差之内", "the bias of reports about oneself lies outside these limits")
+SELF_REPORT = Label("，自报的偏差不在上述误差之内", ", and the bias of reports about oneself lies outside these limits")
+
+NAMED = 5
+"""Strata without completions that are named in words; all stand in the figures."""
 
 
 def percent(share: float) -> str:
@@ -408,7 +416,8 @@ def _say_estimate(found: Estimate, language: Language, subject: Label | None = N
             f"of {whose.en} an estimated {rate} have {kind.en}{reported.en} ({shown.en})",
         ),
         Label(
-            f"已抽取 {found.taken:,} 户、完成 {found.completed:,} 户（应答率 {reply}），其中 {found.with_finding:,} 户有发现",
+            f"已抽取 {found.taken:,} 户、完成 {found.completed:,} 户（应答率 {reply}），"
+            f"其中 {found.with_finding:,} 户有{kind.zh}",
             f"{found.taken:,} drawn, {found.completed:,} completed (response rate {reply}), "
             f"{found.with_finding:,} of them with a finding",
         ),
@@ -417,10 +426,8 @@ def _say_estimate(found: Estimate, language: Language, subject: Label | None = N
             f"最坏情形：未完成者（含尚未返回）全部无异常为 {low}，全部有发现为 {high}",
             f"worst cases: {low} if everyone not completed (or not returned yet) is clear, {high} if everyone has a finding",
         ),
-        MAKERS[found.made_by],
+        _joined(MAKERS[found.made_by], SELF_REPORT) if found.is_reported else MAKERS[found.made_by],
     ]
-    if found.is_reported:
-        said.append(SELF_REPORT)
     if found.collapsed:
         n = sum(len(one.strata) for one in found.collapsed)
         said.append(
@@ -448,13 +455,21 @@ def _say_refusal(found: NotEstimable, language: Language) -> list[str]:
         )
     if found.covered is not None:
         share = percent(found.covered.customers / found.customers)
-        said.append(Label(f"没有完成回访的层：{len(found.strata)} 个", f"strata without one: {len(found.strata)}"))
+        n, rest = len(found.strata), ["…"] if len(found.strata) > NAMED else []
+        names = [*found.strata[:NAMED], *rest]
+        said.append(
+            Label(f"没有完成回访的层：{n} 个（{'、'.join(names)}）", f"strata without one: {n} ({', '.join(names)})")
+        )
         others = Label(
             f"其余各层的客户（占应访客户 {share}）", f"the customers of the other strata ({share} of the eligible)"
         )
         return [*(one.text(language) for one in said), *_say_estimate(found.covered, language, others)]
     said.append(MAKERS[found.made_by])
     return [one.text(language) for one in (*said, *_silent(found.silent_periods))]
+
+
+def _joined(one: Label, other: Label) -> Label:
+    return Label(one.zh + other.zh, one.en + other.en)
 
 
 def _silent(periods: Sequence[str]) -> list[Label]:

@@ -17,6 +17,7 @@ import pandera.pandas as pa
 
 from models.assignment import STATES, progress
 from models.calendar import period
+from models.feedback import STRATA, Estimate, MadeBy, NotEstimable, estimate
 
 OUTCOMES_OF_MAILS = ("sent", "failed", "unknown", "in_flight")
 VERDICTS = ("accepted", "partly", "rejected", "quarantined", "notice", "held", "duplicate")
@@ -110,6 +111,8 @@ class Standing:
     contradictions: dict[str, int]
     shortfalls: dict[str, int]
     """Places that could not be dealt, by reason."""
+    estimate: Estimate | NotEstimable
+    """The share of the company's customers with a finding, from the base draw of the programme year so far."""
     frame_sha256: str
     plan_sha256: str
     sample_sha256: str
@@ -251,6 +254,13 @@ class Facts:
     branch_names: dict[str, str]
     eligible_by_branch: dict[str, int]
     quota: pd.DataFrame
+    draw: Literal["base", "coverage"]
+    caller: Literal["branch", "hq"]
+    strata: pd.DataFrame
+    codes: pd.DataFrame
+    """Group and stratum of each customer taken in the year, as the campaign's frame has them."""
+    completed: pd.DataFrame
+    periods: dict[str, str]
     exclusions: pd.DataFrame
     groups: pd.DataFrame
     drawn: pd.DataFrame
@@ -309,6 +319,7 @@ def stand(facts: Facts, as_of: date) -> Standing:
         case_results=_counts(results),
         contradictions=facts.contradictions,
         shortfalls=_sums(short, "reason", "shortfall"),
+        estimate=_estimate_year(facts, done_year, as_of),
         frame_sha256=facts.frame_sha256,
         plan_sha256=facts.plan_sha256,
         sample_sha256=facts.sample_sha256,
@@ -406,6 +417,35 @@ def _branches(facts: Facts, state: pd.DataFrame, answered: pd.DataFrame, done_ca
     table.loc[(sent == 0) & (table["open"] > 0) & (table["attempted"] == 0), "state"] = "not_sent"
     table.loc[table["assigned"] == 0, "state"] = "nothing_due"
     return BRANCHES.validate(table[list(BRANCHES.columns)])
+
+
+def _estimate_year(facts: Facts, done_year: pd.DataFrame, as_of: date) -> Estimate | NotEstimable:
+    """done_year: the progress of every call of the year; a customer of several calls counts once."""
+    completed = facts.completed[facts.completed["assignment_id"].isin(done_year["assignment_id"])]
+    found = completed.loc[completed["violation"] != "", "assignment_id"]
+    calls = facts.calls_year.merge(done_year[["assignment_id", "state", "attempted"]], on="assignment_id")
+    calls["completed"] = calls["state"] == "completed"
+    calls["with_finding"] = calls["completed"] & calls["assignment_id"].isin(found)
+    marks = ["attempted", "completed", "with_finding"]
+    customers = calls.groupby("customer_id")[marks].any().assign(taken=True).reset_index()
+    callers = set(completed["caller"])
+    made_by: MadeBy = facts.caller if not callers else "both" if len(callers) > 1 else callers.pop()
+    is_over = calls["due_on"].map(lambda due: due < as_of).groupby(calls["campaign_id"]).all()
+    is_silent = is_over & ~calls.groupby("campaign_id")["completed"].any()
+    silent = sorted(facts.periods[campaign] for campaign in is_silent[is_silent].index)
+    if facts.draw == "base":
+        counted = (
+            customers.merge(facts.codes, on="customer_id").groupby(["group_key", "stratum"])[["taken", *marks]].sum()
+        )
+        rows = facts.strata[["group_key", "stratum", "customers"]].merge(
+            counted.reset_index(), on=["group_key", "stratum"], how="left"
+        )
+    else:
+        rows = (
+            customers[["taken", *marks]].sum().to_frame().T.assign(group_key="", stratum="*", customers=facts.eligible)
+        )
+    rows = rows.fillna(dict.fromkeys(["taken", *marks], 0)).assign(draw=facts.draw)
+    return estimate(rows[list(STRATA.columns)], made_by=made_by, silent_periods=silent)
 
 
 def _per(table: pd.DataFrame, rows: pd.DataFrame, amount: str | None = None) -> pd.Series[int]:

@@ -231,6 +231,9 @@ def test_a_branch_without_completions_is_listed_and_the_others_speak_for_themsel
     assert found.covered == estimate(strata(*rows[:2]), made_by="branch", silent_periods=["2026-01"])
     assert (found.customers, found.covered.customers) == (1000, 900)
     assert "2026-01" in describe(found, "en")
+    assert "strata without one: 1 (0002/A)" in describe(found, "en")
+    more = [(f"01{branch:02}", "A", 100, 10, 0, 0) for branch in range(9)]
+    assert "0103/A、…）" in describe(estimate(strata(*rows, *more), made_by="branch"), "zh_CN")
 
 
 @pytest.mark.parametrize(
@@ -417,9 +420,9 @@ def test_the_sentence_has_limits_response_assumption_and_worst_cases_beside_the_
     )
     assert describe(found, "zh_CN") == (
         "全公司应访客户中有疑似违规“获知密码”的自报比例估计为 1.6%（95% Wilson 置信区间 0.16% 至 14.5%）；"
-        "已抽取 153 户、完成 84 户（应答率 54.9%），其中 2 户有发现；"
+        "已抽取 153 户、完成 84 户（应答率 54.9%），其中 2 户有疑似违规“获知密码”；"
         "假定同一层内未完成回访的客户与已完成的客户情况相同（层内随机缺失）；"
-        "最坏情形：未完成者（含尚未返回）全部无异常为 1.3%，全部有发现为 46.4%；由营业部回访；自报的偏差不在上述误差之内；"
+        "最坏情形：未完成者（含尚未返回）全部无异常为 1.3%，全部有发现为 46.4%；由营业部回访，自报的偏差不在上述误差之内；"
         "因完成不足 2 户而合并的层：2 个；2026-01、2026-02 无人完成，仅就这些期次不可估计。"
     )
     assert describe(found, "en") == (
@@ -427,8 +430,8 @@ def test_the_sentence_has_limits_response_assumption_and_worst_cases_beside_the_
         "branches report it (95% Wilson limits 0.16% to 14.5%); 153 drawn, 84 completed (response rate 54.9%), 2 of them with a "
         "finding; assuming that within a stratum the customers not reached are like those who were (missing at random within "
         "the stratum); worst cases: 1.3% if everyone not completed (or not returned yet) is clear, 46.4% if everyone has a "
-        "finding; called by branches; the bias of reports about oneself lies outside these limits; strata taken together for "
-        "want of 2 completions: 2; nobody's callback was completed in 2026-01, 2026-02: of these alone nothing can be estimated."
+        "finding; called by branches, and the bias of reports about oneself lies outside these limits; strata taken together "
+        "for want of 2 completions: 2; nobody's callback was completed in 2026-01, 2026-02: of these alone nothing can be estimated."
     )
 
 

@@ -11,14 +11,35 @@ from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po
 
 from models.canonical import REASONS
-from models.standing import BRANCHES, Standing, attention, outlook, waits
+from models.feedback import STRATA, Estimate, clauses, estimate
+from models.standing import BRANCHES, Facts, Standing, attention, outlook, stand, waits
+from models.tables import (
+    Assignment,
+    Campaign,
+    Finding,
+    Message,
+    ProgrammeYear,
+    ReturnRow,
+)
+from tasks import lake, records
 from tasks.board import TEMPLATES, percent, report_page, write_report
+from tasks.settings import Settings
+from tasks.store import open_store
 
 WRITTEN = datetime(2026, 4, 1, 1, 30, tzinfo=UTC)
 
 
 def branch(no, name, state, **counts):
     return dict.fromkeys(BRANCHES.columns, 0) | counts | {"branch_no": no, "branch_name": name, "state": state}
+
+
+def estimated(*rows, draw="base", **more):
+    """From rows of group, stratum, customers, taken, completed and with a finding; everybody taken was tried."""
+    frame = pd.DataFrame(
+        [(group, key, draw, n, taken, taken, done, found) for group, key, n, taken, done, found in rows],
+        columns=list(STRATA.columns),
+    )
+    return estimate(frame, made_by="branch", **more)
 
 
 def troubled() -> Standing:
@@ -70,6 +91,10 @@ def troubled() -> Standing:
         case_results={"confirmed": 2, "unverifiable": 1, "waiting": 3},
         contradictions={"dormant_but_trading": 17},
         shortfalls={"capacity": 8},
+        estimate=estimated(
+            ("0001", "retail", 3800, 122, 99, 3), ("0001", "affluent", 301, 11, 4, 0), ("0002", "*", 3302, 98, 67, 5),
+            ("0003", "*", 2600, 71, 41, 0), silent_periods=["2026-01"],
+        ),
         frame_sha256="f" * 64,
         plan_sha256="9" * 64,
         sample_sha256="5a" * 32,
@@ -385,3 +410,186 @@ def test_five_hundred_branches_stay_light():
     one = troubled().branches.iloc[[1]]
     many = pd.concat([one.assign(branch_no=f"{no:04d}") for no in range(500)], ignore_index=True)
     assert len(page(replace(troubled(), branches=many))) < 3_000_000
+
+
+# ---- the estimate -------------------------------------------------------------------------------------------
+
+
+def section_of(text) -> str:
+    return re.search(r'<h2 id="estimate">.*?</section>', text, flags=re.DOTALL)[0]
+
+
+@pytest.mark.parametrize("language", ["zh_CN", "en"])
+def test_limits_response_worst_cases_and_assumption_stand_beside_the_estimate(language):
+    found = troubled().estimate
+    assert isinstance(found, Estimate)
+    text = section_of(page(language=language))
+    for clause in clauses(found, language):
+        assert clause in visible(text)
+    cells = re.findall(r'<td class="n">([^<]*)</td>', text)
+    assert cells == [
+        "10,003", "302", "302", "211", "8", "3.6%", "1.2%", "1.8%", "7.1%", "206", "69.9%", "2.6%", "33.1%",
+    ]  # fmt: skip
+    assert {"zh_CN": "自报比例", "en": "as branches report it"}[language] in text
+
+
+def test_five_completions_are_a_count_with_an_upper_limit_and_no_rate():
+    few = estimated(("0001", "*", 4101, 9, 5, 0))
+    text = visible(section_of(page(replace(troubled(), estimate=few))))
+    assert "不可估计：完成回访不足 30 户" in text
+    assert "已抽取 9 户、完成 5 户，其中 0 户有疑似违规" in text
+    assert "95% 单侧精确上限为 45.1%" in text
+    assert "标准误" not in text
+
+
+def test_a_branch_without_completions_is_named_and_the_others_figures_are_shown():
+    silent = estimated(("0001", "*", 900, 80, 70, 3), ("0002", "*", 100, 9, 0, 0))
+    text = visible(section_of(page(replace(troubled(), estimate=silent))))
+    assert "没有完成回访的层：1 个（0002/*）" in text
+    assert "其余各层的客户（占应访客户 90.0%）中有疑似违规的自报比例估计为 4.3%" in text
+    assert "标准误" in text
+
+
+def test_a_coverage_programme_says_that_the_company_cannot_be_estimated():
+    covered = estimated(("M1", "*", 80, 60, 60, 5), draw="coverage")
+    for language, said in (
+        ("zh_CN", "不可估计：按营销人员覆盖抽取的回访不代表公司的全体客户"),
+        ("en", "not estimable: callbacks drawn to cover marketers do not stand for all customers of the company"),
+    ):
+        assert said in visible(section_of(page(replace(troubled(), estimate=covered), language)))
+
+
+def frame_of(columns, *rows):
+    return pd.DataFrame(list(rows), columns=columns.split())
+
+
+def year_so_far(**more) -> Facts:
+    """January, in which nobody of three answered, and March with 40 calls of 1,000 customers in one branch."""
+    january = [(i, "risk-2026-01", f"C{i:03}", "0001", "0001", "*", date(2026, 1, 20)) for i in range(1, 4)]
+    march = [(i, "risk-2026-03", f"C{i:03}", "0001", "0001", "*", date(2026, 3, 18)) for i in range(4, 44)]
+    calls = frame_of("assignment_id campaign_id customer_id branch_no group_key stratum due_on", *january, *march)
+    rows = [(i, i, 1, "done_clear", True, False, False) for i in range(4, 44)]
+    return Facts(
+        **{
+            "campaign": "risk-2026-03", "programme": "risk", "title": {"zh_CN": "回访", "en": "Calls"}, "period": "2026-03",
+            "base": 1000, "eligible": 1000, "waived": 0, "contradictions": {}, "frame_sha256": "", "plan_sha256": "",
+            "sample_sha256": "", "branch_names": {}, "eligible_by_branch": {"0001": 1000},
+            "quota": frame_of("group_key branch_no eligible goal", ("0001", "0001", 1000, 100)),
+            "draw": "base", "caller": "branch",
+            "strata": frame_of("group_key stratum customers minimum places", ("0001", "*", 1000, 0, 100)),
+            "codes": calls[["customer_id", "group_key", "stratum"]],
+            "completed": frame_of("assignment_id caller violation", *((i, "branch", "") for i in range(4, 44))),
+            "periods": {"risk-2026-01": "2026-01", "risk-2026-03": "2026-03", "other-2026-02": "2026-02"},
+            "exclusions": frame_of("branch_no reason customers"), "groups": frame_of("shortfall reason"),
+            "drawn": frame_of("kind branch_no"),
+            "calls": calls.loc[calls["campaign_id"] == "risk-2026-03", ["assignment_id", "branch_no", "due_on"]],
+            "calls_year": calls,
+            "rows": frame_of("id assignment_id version outcome completes fails is_late", *rows),
+            "ends": frame_of("assignment_id kind"), "carried": set(), "findings": frame_of("branch_no violation"),
+            "cases": frame_of("branch_no result"), "opinions": frame_of("branch_no"), "mails": frame_of("outcome"),
+            "verdicts": frame_of("message_id verdict campaign_id"), "sightings": frame_of("message_id"),
+            "rows_sent_back": {},
+        } | more
+    )  # fmt: skip
+
+
+def test_the_year_so_far_is_estimated_from_every_campaign_of_it():
+    completed = year_so_far().completed.copy()
+    completed.loc[completed["assignment_id"].isin([4, 5]), "violation"] = "password_known"
+    found = stand(year_so_far(completed=completed), date(2026, 3, 31)).estimate
+    assert (found.customers, found.taken, found.attempted, found.completed, found.with_finding) == (1000, 43, 40, 40, 2)
+    assert (found.rate, found.made_by, found.silent_periods) == (0.05, "branch", ("2026-01",))
+    assert stand(year_so_far(), date(2026, 1, 20)).estimate.silent_periods == ()  # its calls are not due yet
+
+
+def test_a_customer_called_twice_in_a_year_counts_once():
+    facts = year_so_far()
+    again = facts.calls_year.assign(customer_id=facts.calls_year["customer_id"].replace("C004", "C001"))
+    found = stand(year_so_far(calls_year=again), date(2026, 3, 31)).estimate
+    assert (found.taken, found.completed) == (42, 40)
+
+
+def test_calls_are_coded_as_the_campaign_s_frame_codes_them_and_who_is_not_in_it_is_left_out():
+    codes = year_so_far().codes.assign(stratum=["A"] * 20 + ["B"] * 23).iloc[:-2]
+    strata = frame_of("group_key stratum customers minimum places", ("0001", "A", 400, 0, 1), ("0001", "B", 600, 0, 1))
+    found = stand(year_so_far(codes=codes, strata=strata), date(2026, 3, 31)).estimate
+    assert (found.customers, found.taken, found.completed) == (1000, 41, 38)
+    assert found.effective_size == pytest.approx(1 / (0.16 / 17 + 0.36 / 21), abs=1e-6)
+
+
+def test_who_made_the_completed_calls_is_said():
+    completed = year_so_far().completed
+    for callers, made_by in ((["hq"] * 40, "hq"), (["hq"] * 3 + ["branch"] * 37, "both")):
+        assert (
+            stand(year_so_far(completed=completed.assign(caller=callers)), date(2026, 3, 31)).estimate.made_by
+            == made_by
+        )
+    nobody = year_so_far(completed=completed.iloc[:0], rows=year_so_far().rows.iloc[:0])
+    found = stand(nobody, date(2026, 3, 31)).estimate
+    assert (found.reason, found.made_by, found.silent_periods) == ("nobody_answered", "branch", ("2026-01", "2026-03"))
+
+
+def test_a_coverage_programme_is_counted_and_not_estimated():
+    found = stand(year_so_far(draw="coverage", strata=None, codes=None), date(2026, 3, 31)).estimate
+    assert (found.reason, found.customers, found.taken, found.completed) == ("coverage", 1000, 43, 40)
+
+
+def returned(number, assignment_id, version, outcome, completes, violation=""):
+    return ReturnRow(
+        id=number, message_id=1, assignment_id=assignment_id, version=version, sheet="s", row=number, outcome=outcome,
+        called_on=date(2026, 3, 5), called_at="10:00", caller_name="", channel="phone", attempts=1, answers={},
+        violation=violation, remark="", completes=completes, fails=False, is_late=False, content_sha256=str(number),
+        booked_on=date(2026, 3, 6),
+    )  # fmt: skip
+
+
+def test_a_finding_counts_as_long_as_the_row_that_states_it_stands(tmp_path):
+    year = dict.fromkeys(("plan", "plan_sha256", "frame_path", "frame_sha256", "code_version"), "")
+    with open_store(Settings(home=tmp_path)).begin() as session:
+        session.add(
+            ProgrammeYear(id="risk-2026", programme="risk", year=2026, base_on=date(2025, 12, 31), snapshots={}, base=9,
+                          eligible=9, waived=0, contradictions={}, frozen_at=WRITTEN, **year)
+        )  # fmt: skip
+        session.add(Message(id=1, sha256="1", path="p", size_bytes=1, first_seen_at=WRITTEN))
+        session.flush()
+        session.add(
+            Campaign(id="risk-2026-03", programme_year_id="risk-2026", period="2026-03", as_of=date(2026, 3, 2),
+                     calendar_version="", state_sha256="", committed_at=WRITTEN)
+        )  # fmt: skip
+        session.flush()
+        for number, caller in ((1, "branch"), (2, "branch"), (3, "hq"), (4, "branch")):
+            session.add(
+                Assignment(id=number, campaign_id="risk-2026-03", customer_id=str(number), branch_no="0001", caller=caller,
+                           form="risk_warning", developer_id="", due_on=date(2026, 3, 18), calendar_version="",
+                           assigned_on=date(2026, 3, 2), assigned_at=WRITTEN)
+            )  # fmt: skip
+        session.flush()
+        session.add_all(
+            [
+                returned(1, 1, 1, "done_suspect", True, "password_known"), returned(2, 1, 2, "done_clear", True),
+                returned(3, 2, 1, "done_clear", True), returned(4, 2, 2, "done_suspect", True, "other"),
+                returned(5, 3, 1, "done_clear", True), returned(6, 4, 1, "no_answer", False),
+            ]
+        )  # fmt: skip
+        session.flush()
+        for row, call, violation in ((1, 1, "password_known"), (4, 2, "other")):
+            session.add(
+                Finding(return_row_id=row, assignment_id=call, campaign_id="risk-2026-03", customer_id=str(call),
+                        branch_no="0001", violation=violation, found_on=date(2026, 3, 6))
+            )  # fmt: skip
+        session.flush()
+        found = records.calls_completed(session)
+        assert records.periods_of_campaigns(session) == {"risk-2026-03": "2026-03"}
+    assert list(found.itertuples(index=False, name=None)) == [(1, "branch", ""), (2, "branch", "other"), (3, "hq", "")]
+
+
+def test_customers_are_coded_by_the_frame_and_strangers_left_out(tmp_path):
+    settings = Settings(home=tmp_path)
+    path = settings.lake / "frames" / "risk-2026" / "frame.parquet"
+    path.parent.mkdir(parents=True)
+    columns = "customer_id branch_no group_key stratum"
+    frame_of(columns, ("2", "0001", "0001", "*"), ("1", "0001", "0001", "A"), ("9", "0002", "0002", "A")).to_parquet(
+        path
+    )
+    found = lake.codes_of(settings, "frames/risk-2026/frame.parquet", pd.Series(["1", "2", "2", "7"]))
+    assert list(found.itertuples(index=False, name=None)) == [("1", "0001", "A"), ("2", "0001", "*")]

@@ -13,6 +13,7 @@ import pytest
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 
+from models.feedback import STRATA, estimate
 from models.standing import BRANCHES, Standing
 from tasks.mail import LANGUAGES, TEMPLATES, Rendered, TemplateFault, Words, render
 
@@ -93,6 +94,9 @@ STANDING = Standing(
     case_results={"confirmed": 1, "waiting": 1},
     contradictions={"dormant_but_trading": 3},
     shortfalls={"exhausted": 4},
+    estimate=estimate(
+        pd.DataFrame([("0101", "*", "base", 22004, 510, 500, 480, 6)], columns=list(STRATA.columns)), made_by="branch"
+    ),
     frame_sha256="a3" * 32,
     plan_sha256="b7" * 32,
     sample_sha256="c9" * 32,

@@ -23,6 +23,7 @@ from unicodedata import east_asian_width
 from markupsafe import Markup
 
 from models.calendar import SHANGHAI
+from models.feedback import Estimate, clauses
 from models.outcomes import OUTCOMES
 from models.standing import Outlook, Standing, outlook, waits
 from tasks.board.words import Words, number, whole_percent, words_in
@@ -103,6 +104,8 @@ def report_page(standing: Standing, *, related: Sequence[Standing] = (), written
     """The page as text; see write_report."""
     words = words_in(language)
     found = standing.balances()
+    estimate = standing.estimate
+    said, *beside = clauses(estimate, "zh_CN" if language == "zh_CN" else "en")
     charts = [
         year_chart(standing, words),
         branch_chart(standing, words),
@@ -126,6 +129,9 @@ def report_page(standing: Standing, *, related: Sequence[Standing] = (), written
         named=NAMED_BRANCHES,
         states={state: int((standing.branches["state"] == state).sum()) for state in STATES},
         waits=waits(standing),
+        said=said,
+        beside=beside,
+        estimated=estimate if isinstance(estimate, Estimate) else estimate.covered,
         charts=[[(chart, chart.inline()) for chart in column] for column in _columns(charts)],
         branches=[_plain(row) for row in branches.to_dict("records")],
         shown=[name for name in SHOWN if name not in empty],

@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from models.calendar import SHANGHAI
 from models.canonical import REASONS
+from models.feedback import percent as portion
 from models.outcomes import OUTCOMES, VIOLATIONS
 from models.standing import Balance
 from tasks.settings import PROJECT
@@ -46,6 +47,7 @@ class Words:
             "percent": percent,
             "whole_percent": whole_percent,
             "period": str,
+            "portion": portion,
             "share": share,
             "size": size,
         }

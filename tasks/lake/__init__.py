@@ -56,7 +56,7 @@ from tasks.lake.trial import Trial, try_files
 from tasks.settings import Settings
 
 __all__ = [
-    "FramingError", "IntakeResult", "LakeError", "OnProgress", "SourceCount", "Tally", "Trial", "connect",
+    "FramingError", "IntakeResult", "LakeError", "OnProgress", "SourceCount", "Tally", "Trial", "codes_of", "connect",
     "counts_of", "customers_of", "find_files", "keep", "names_of", "open_activity", "open_file", "open_table",
     "read_look", "read_rejected", "read_reported", "read_roster", "read_staff", "read_text", "relations_of", "sql_of",
     "take_in", "text_pieces", "text_sha256", "try_files", "write_table", "write_text",
@@ -407,6 +407,17 @@ def _read_small(settings: Settings, path: str, columns: list[str] | None = None)
         raise LakeError(f"{file}: the snapshot is missing; run pull again with the files it was made from")
     found: pd.DataFrame = pq.read_table(file, columns=columns).to_pandas(date_as_object=True)
     return found
+
+
+def codes_of(settings: Settings, path: str, ids: pd.Series[str]) -> pd.DataFrame:
+    """Group and stratum of some customers as a frame has them: customer_id, group_key, stratum; others are left out."""
+    con = connect_here(settings)
+    wanted = ibis.memtable(
+        pd.DataFrame({"customer_id": pd.Series(ids, dtype="str").unique()}), schema={"customer_id": "string"}
+    )
+    frozen = open_file(settings, path, con).semi_join(wanted, "customer_id")
+    found: pd.DataFrame = frozen.select("customer_id", "group_key", "stratum").to_pandas()
+    return found.sort_values("customer_id", ignore_index=True)
 
 
 def counts_of(settings: Settings, path: str, column: str) -> dict[str, int]:

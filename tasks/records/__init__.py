@@ -44,6 +44,7 @@ from tasks.records.campaigns import (
 from tasks.records.cases import (
     add_cases,
     add_merges,
+    calls_completed,
     cases_due,
     cases_of_campaign,
     cases_shown,
@@ -51,6 +52,7 @@ from tasks.records.cases import (
     findings_of,
     findings_without_case,
     opinions_of,
+    periods_of_campaigns,
     report_with,
     self_checks_to_merge,
 )
@@ -105,6 +107,7 @@ __all__ = [
     "add_sighting",
     "attempts_of",
     "brought_by",
+    "calls_completed",
     "calls_expected",
     "calls_of",
     "calls_to_mail",
@@ -143,6 +146,7 @@ __all__ = [
     "open_findings",
     "opinions_of",
     "optional_snapshot",
+    "periods_of_campaigns",
     "planned_load",
     "problem_rows",
     "problems_of",

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from models.tables import (
     Assignment,
+    Campaign,
     Case,
     CaseGround,
     CaseMerge,
@@ -166,6 +167,23 @@ def findings_of(session: Session, campaign_id: str) -> pd.DataFrame:
             Finding.campaign_id == campaign_id
         ),
     )
+
+
+def calls_completed(session: Session) -> pd.DataFrame:
+    """Calls whose current row completes them: assignment_id, caller, violation ('' where that row states none)."""
+    return frame(
+        session,
+        select(ReturnRow.assignment_id, Assignment.caller, func.coalesce(Finding.violation, "").label("violation"))
+        .join(Assignment, Assignment.id == ReturnRow.assignment_id)
+        .outerjoin(Finding, Finding.return_row_id == ReturnRow.id)
+        .where(latest(ReturnRow.version, ReturnRow.version, ReturnRow.assignment_id), ReturnRow.completes)
+        .order_by(ReturnRow.assignment_id),
+    )
+
+
+def periods_of_campaigns(session: Session) -> dict[str, str]:
+    """The period of every campaign, by its id."""
+    return {campaign.id: campaign.period for campaign in session.scalars(select(Campaign))}
 
 
 def opinions_of(session: Session, campaign_id: str) -> pd.DataFrame:
