@@ -38,7 +38,8 @@ def assign_calls(
     )
     own = chosen[~chosen["customer_id"].isin(joined["customer_id"])].reset_index(drop=True)
     moved = records.handovers(session)
-    own["branch_no"] = [assignment.branch_on(str(branch), moved, as_of) for branch in own["branch_no"]]
+    stands_in = {branch: assignment.branch_on(str(branch), moved, as_of) for branch in own["branch_no"].unique()}
+    own["branch_no"] = own["branch_no"].map(stands_in).astype("str")
     staff, relations = (records.optional_snapshot(session, table, as_of) for table in ("staff", "relations"))
     people = lake.read_staff(settings, staff.path) if staff else pd.DataFrame(columns=STAFF_COLUMNS)
     related = (
