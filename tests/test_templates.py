@@ -159,6 +159,22 @@ MAILS: dict[str, tuple[str, dict[str, Any]]] = {
         "self_check",
         LIST | {"cases": 2, "workdays": 3, "attachment_name": "自查情况说明表_0001_2026-03.xlsx"},
     ),
+    "commitment": (
+        "commitment",
+        {
+            "title": "日常合规风险提示回访",
+            "period": "2026-01",
+            "number": 2,
+            "programme_year": "daily_risk-2026",
+            "frame_sha256": "775a6fefa2be37a072569b4dbdda75e93238f6b382166e2ad1a2bdb213b738ab",
+            "plan_sha256": "ec20ed47de684fcbaffb51c89706e074723f14f1f206c28bd7efb34c3ea14885",
+            "k0": "5" * 64,
+            "state_sha256": "02d58b0c508d33d9caff1f91f0e62ff0b6a9fa0aa873ca0d1aeed6b2e04e11ab",
+            "committed_at": datetime(2026, 1, 4, 0, 0, tzinfo=UTC),
+            "public": "上证综指收盘价",
+            "sender_name": "客服中心回访组",
+        },
+    ),
     "reminder_silent": ("reminder", REMINDER | {"state": "silent", "completed": 0, "open": 90}),
     "reminder_partly": ("reminder", REMINDER | {"state": "partly", "is_overdue": True, "number": 2}),
     "reminder_rejected": ("reminder", REMINDER | {"state": "rejected", "tasks": [], "tasks_left_off": 0}),
@@ -326,6 +342,8 @@ def test_a_branch_name_cannot_write_html_or_lines_of_its_own(language: str) -> N
             hurt["branch_name"] = evil
         if "branch" in facts:
             hurt["branch"] = facts["branch"] | {"branch_name": evil}
+        if "public" in facts:
+            hurt["public"] = evil
         if "attention" in facts:
             hurt["attention"] = [SILENT | {"branch_name": evil}]
         if "cases" in facts and isinstance(facts["cases"], list):

@@ -38,8 +38,7 @@ def assign_calls(
     )
     own = chosen[~chosen["customer_id"].isin(joined["customer_id"])].reset_index(drop=True)
     moved = records.handovers(session)
-    stands_in = {branch: assignment.branch_on(str(branch), moved, as_of) for branch in own["branch_no"].unique()}
-    own["branch_no"] = own["branch_no"].map(stands_in).astype("str")
+    own["branch_no"] = _standing_in(own["branch_no"], moved, as_of)
     staff, relations = (records.optional_snapshot(session, table, as_of) for table in ("staff", "relations"))
     people = lake.read_staff(settings, staff.path) if staff else pd.DataFrame(columns=STAFF_COLUMNS)
     related = (
@@ -48,10 +47,6 @@ def assign_calls(
         else pd.DataFrame(columns=RELATION_COLUMNS)
     )
     load = records.planned_load(session, as_of)
-    callers = assignment.active_staff(people, rules.callers, as_of)
-    barred = assignment.conflicts(related if rules.recusal else related.iloc[:0], as_of)
-    by_caller = {str(k): int(n) for k, n in load.groupby("caller_id")["calls"].sum().items() if k}
-    who = assignment.choose_callers(own, callers, barred, by_caller, caller=rules.caller)
     year_end = date(year.year, 12, 31)
     earliest = assignment.earliest_call(
         own["customer_id"],
@@ -62,9 +57,16 @@ def assign_calls(
         year_end=year_end,
     )
     late = set(earliest.loc[earliest["reason"] != "", "customer_id"])
+    callers = assignment.active_staff(people, rules.callers, as_of)
+    callers["branch_no"] = _standing_in(callers["branch_no"], moved, as_of)
+    barred = assignment.conflicts(related if rules.recusal else related.iloc[:0], as_of)
+    by_caller = {str(k): int(n) for k, n in load.groupby("caller_id")["calls"].sum().items() if k}
+    who = assignment.choose_callers(
+        own[~own["customer_id"].isin(late)], callers, barred, by_caller, caller=rules.caller
+    )
     per_workday = {str(b): rules.calls_per_workday(str(b)) for b in {*who["branch_no"], roster.HQ}}
     planned = assignment.spread_days(
-        who[~who["customer_id"].isin(late)],
+        who,
         calendar,
         first=as_of,
         due_workdays=rules.due_workdays,
@@ -82,13 +84,13 @@ def assign_calls(
         get_run_logger().warning("%s: %s calls fall due later, on the first day with capacity", issued.id, postponed)
     new = (
         own[["customer_id", "branch_no", "form", "developer_id"]]
-        .merge(who[["customer_id", "caller", "caller_id", "reason"]], on="customer_id", validate="1:1")
+        .merge(who[["customer_id", "caller", "caller_id", "reason"]], on="customer_id", how="left", validate="1:1")
         .merge(planned[["customer_id", "call_on", "due_on"]], on="customer_id", how="left", validate="1:1")
         .rename(columns={"reason": "caller_reason"})
+        .fillna({"caller": rules.caller, "caller_id": "", "caller_reason": ""})
     )
-    outlasts = new["customer_id"].isin(late)
-    new.loc[outlasts, "due_on"] = pd.Series([year_end] * int(outlasts.sum()), index=new.index[outlasts], dtype="object")
-    new["call_on"] = new["call_on"].astype("object").where(new["call_on"].notna(), None)
+    for column, day in (("call_on", None), ("due_on", year_end)):
+        new[column] = pd.Series([day if pd.isna(d) else d for d in new[column]], index=new.index, dtype="object")
     calls = records.add_assignments(
         session, issued, assignment.NEW.validate(new), joined, as_of=as_of, now=now, replaces=replaces
     )
@@ -104,6 +106,12 @@ def assign_calls(
 STAFF_COLUMNS = ["staff_id", "staff_name", "branch_no", "kind", "valid_from", "valid_to"]
 RELATION_COLUMNS = ["customer_id", "staff_id", "kind", "valid_from", "valid_to"]
 NO_CONTACTS = pd.DataFrame({"customer_id": pd.Series(dtype="str"), "contacted_on": pd.Series(dtype="object")})
+
+
+def _standing_in(branches: pd.Series, handovers: pd.DataFrame, day: date) -> pd.Series:
+    """Each branch, or the one that stands for it on a day."""
+    stands_in = {branch: assignment.branch_on(str(branch), handovers, day) for branch in branches.unique()}
+    return branches.map(stands_in).astype("str")
 
 
 def _by_day(load: pd.DataFrame) -> pd.DataFrame:
