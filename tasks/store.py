@@ -21,7 +21,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, event, inspect, make_url, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -122,12 +122,32 @@ def connect_store(settings: Settings) -> Store:
     return Store(engine, home)
 
 
-def upgrade(engine: Engine) -> None:
-    """Bring the tables to this code's version."""
-    with engine.begin() as connection:
+def upgrade(engine: Engine, to: str = "head") -> None:
+    """Bring the tables to this code's version, or to an earlier one; all of it or nothing."""
+    is_sqlite = engine.dialect.name == "sqlite"
+    with engine.connect() as connection, _unchecked_references(connection if is_sqlite else None), connection.begin():
         config = _alembic()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, to)
+        if is_sqlite:
+            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+            assert not broken, f"the migration leaves {len(broken)} rows that refer to nothing"
+
+
+@contextmanager
+def _unchecked_references(connection: Connection | None) -> Iterator[None]:
+    """SQLite changes a table by making it anew, which it refuses while rows refer to it; only outside a transaction
+    can it be told to look away.
+    """
+    driver = connection.connection.dbapi_connection if connection is not None else None
+    if driver is None:
+        yield
+        return
+    driver.cursor().execute("PRAGMA foreign_keys = OFF")
+    try:
+        yield
+    finally:
+        driver.cursor().execute("PRAGMA foreign_keys = ON")
 
 
 def version_of(engine: Engine) -> tuple[str | None, str]:

@@ -27,7 +27,7 @@ from models.tables import (
 )
 from tasks import outbox, records
 from tasks.settings import PROJECT, Settings
-from tasks.store import Busy, StoreError, open_store, record, version_of
+from tasks.store import Busy, StoreError, connect_store, open_store, record, upgrade, version_of
 
 NOW = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
 
@@ -363,3 +363,41 @@ def test_a_held_message_is_judged_again_and_any_other_verdict_stands(store_setti
         verdict(session, records.next_version(session, 1), "accepted")
         assert records.unjudged(session) == []
         assert records.next_version(session, 1) == 4
+
+
+def test_a_campaign_committed_before_states_were_kept_keeps_its_groups_through_the_migration(store_settings):
+    engine = connect_store(store_settings).engine
+    upgrade(engine, to="0002")
+    rows = {
+        "programme_year": {
+            "id": "p-2026", "programme": "p", "year": 2026, "base_on": "2025-12-31", "snapshots": "{}", "plan": "{}", "plan_sha256": "x",
+            "frame_path": "f", "frame_sha256": "y", "base": 10, "eligible": 9, "waived": 0, "contradictions": "{}", "code_version": "0.1",
+            "frozen_at": "2026-01-02 00:00:00",
+        },
+        "quota": {"programme_year_id": "p-2026", "group_key": "0001", "branch_no": "0001", "eligible": 9, "goal": 1},
+        "campaign": {
+            "id": "p-2026-03", "programme_year_id": "p-2026", "period": "2026-03", "as_of": "2026-03-02", "calendar_version": "c",
+            "state_sha256": "z", "committed_at": "2026-03-02 00:00:00",
+        },
+        "campaign_group": {
+            "campaign_id": "p-2026-03", "group_key": "0001", "completed": 0, "open": 0, "failed": 0, "owed": 1, "share": 1, "places": 2,
+            "shortfall": 0, "reason": "",
+        },
+        "assignment": {
+            "id": 1, "campaign_id": "p-2026-03", "customer_id": "c1", "branch_no": "0001", "caller": "branch", "form": "conduct",
+            "developer_id": "s", "due_on": "2026-03-18", "calendar_version": "c", "assigned_on": "2026-03-02",
+            "assigned_at": "2026-03-02 00:00:00",
+        },
+    }  # fmt: skip
+    with engine.begin() as connection:
+        for table, row in rows.items():
+            names = ", ".join(row)
+            connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({', '.join(':' + n for n in row)})"), row)
+    upgrade(engine)
+    with open_store(store_settings).begin() as session:
+        groups = records.groups_of(session, "p-2026-03").to_dict("records")
+        assert [(g["branch_no"], g["eligible"], g["goal"], g["places"]) for g in groups] == [("0001", 9, 1, 2)]
+        (year,) = records.programme_years(session, "p", 2026)
+        assert (year.version, year.ledger_sha256) == (1, "")
+        call = session.get_one(Assignment, 1)
+        assert (call.caller_id, call.call_on, call.caller_reason) == ("", None, "")
