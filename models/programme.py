@@ -186,7 +186,7 @@ class Capacity(_Part):
     """Calls that a branch (for `caller: hq`, headquarters' centre) takes on per workday; some branches by name."""
 
     per_workday: int = Field(ge=1, le=100_000)
-    branches: dict[str, Annotated[int, Field(ge=0, le=100_000)]] = Field(default_factory=dict)
+    branches: dict[str, Annotated[int, Field(ge=1, le=100_000)]] = Field(default_factory=dict)
 
     def of(self, branch_no: str) -> int:
         """Calls a workday of one branch."""
@@ -363,10 +363,19 @@ class Programme(_Part):
             return self.capacity.of(branch_no) * workdays
         return self.capacity
 
+    def calls_per_workday(self, branch_no: str) -> int:
+        """Calls that a branch, or `HQ`, makes on one workday; a capacity per period sets no bound on a day."""
+        if not isinstance(self.capacity, Capacity) or (branch_no == "HQ") != (self.caller == "hq"):
+            return UNBOUNDED
+        return self.capacity.of(branch_no)
+
     def hand_reasons(self) -> tuple[str, ...]:
         """Reasons for which an approver may exclude customers by name before the base is frozen."""
         return tuple(exclusion.reason for exclusion in self.exclusions if exclusion.by_hand)
 
+
+UNBOUNDED = 10**6
+"""More calls than anybody makes on a day."""
 
 _LATER_KEYS: dict[str, Any] = {
     "rules": [],
