@@ -226,7 +226,7 @@ def plan_year(counted: pd.DataFrame, programme: Programme) -> Plan:
                 owed = goal(rate, eligible)
                 merged = collapse(by_segment, rate, programme.minimum) if programme.strata else {JOINED: eligible}
                 minimum = min(programme.minimum, owed)
-                places = allocate(merged, owed, minimum, weights=programme.weights)
+                places = allocate(merged, owed, minimum)
                 quota.append((group, branch, eligible, owed))
                 strata += [(group, key, size, min(minimum, size), places[key]) for key, size in merged.items()]
             case CoverageGoal():
