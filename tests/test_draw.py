@@ -351,6 +351,22 @@ def test_a_programme_changed_in_june_goes_on_from_what_was_done(pulled, tmp_path
     house.call("verify", "daily_risk-2026-05", exits=(0,))
 
 
+def test_a_risk_tier_with_twice_the_weight_gets_places_before_the_others(pulled, tmp_path):
+    shares = {}
+    for weights in ({}, {"C4": "3"}):
+        house = programme(
+            pulled.copy(tmp_path / str(len(weights))), "daily_risk", file="daily_risk.yaml", strata=["risk_level"],
+            minimum=0, weights=weights, goal={"kind": "rate", "rate": "0.30", "source": {"text": "x", "holds_from": date(2020, 1, 1)}},
+        )  # fmt: skip
+        draw(house, "2026-03")
+        rows = house.rows("select stratum, sum(places), sum(customers) from campaign_stratum group by 1")
+        shares[bool(weights)] = {stratum: places / customers for stratum, places, customers in rows}
+        said = check_export(house, "daily_risk-2026-03", tmp_path / f"export{len(weights)}")
+        assert said.returncode == 0, said.stdout + said.stderr
+    assert shares[True]["C4"] > 1.8 * shares[False]["C4"]
+    assert shares[True]["C2"] < shares[False]["C2"]
+
+
 def test_a_file_changed_without_a_higher_version_is_refused_for_the_next_month_only(pulled, tmp_path):
     house = pulled.copy(tmp_path / "home")
     draw(house, "2026-03")
