@@ -6,6 +6,7 @@ The one reader of os.environ. Knows where things lie on disk; opens no database,
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models import CallbackError
 from models.calendar import Calendar, Overlay, official
+from models.faults import FULL_WIDTH, found_words, keys_of, tell_faults
 from models.programme import Programme, check_versions
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -132,7 +134,8 @@ def read_secret(path: Path | None, setting: str) -> SecretStr | None:
 def read_yaml(path: Path, shape: type[Shape]) -> Shape:
     """A file that people write, checked; an error names the file, each key and what is allowed there."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 (a safe loader)
+        text = path.read_text(encoding="utf-8")
+        content = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 (a safe loader)
     except FileNotFoundError:
         near = ", ".join(sorted(p.name for p in path.parent.glob("*.y*ml"))) if path.parent.is_dir() else ""
         raise SettingsError(f"{path}: no such file" + (f"; beside it lie {near}" if near else "")) from None
@@ -142,36 +145,109 @@ def read_yaml(path: Path, shape: type[Shape]) -> Shape:
         raise SettingsError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise SettingsError(f"{path}:{place} {getattr(error, 'problem', None) or error}; this is not YAML") from None
+        place = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        hint = "" if isinstance(error, _Refused) else f"; this is not YAML; {_hint(problem, text, mark)}"
+        raise SettingsError(f"{path}:{place} {problem}{hint}") from None
+    if content is None:
+        raise SettingsError(f"{path}: holds no key; needed are {', '.join(keys_of(shape, is_required=True))}")
     if not isinstance(content, dict):
-        raise SettingsError(f"{path}: expected a mapping of keys, found {type(content).__name__}")
+        raise SettingsError(f"{path}: expected a mapping of keys, found {found_words(content)}")
     try:
         return shape.model_validate(content)
     except ValidationError as error:
-        faults = [f"  {'.'.join(str(part) for part in e['loc']) or '(top)'}: {e['msg']}" for e in error.errors()]
+        root = yaml.compose(text, Loader=_UniqueKeys)
+        faults = [
+            f"  {_line_of(root, fault.path)}{'.'.join(fault.path) or '(top)'}: {fault.text}"
+            for fault in tell_faults(error, shape, content)
+        ]
         raise SettingsError(f"{path}: {len(faults)} fault(s)\n" + "\n".join(faults)) from None
 
 
+def _line_of(root: yaml.Node | None, path: tuple[str, ...]) -> str:
+    """`line 7: ` where a key stands; of a missing one that of the key it is missing below, at the top nothing."""
+    node, line = root, 0
+    for part in path:
+        entries: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        if isinstance(node, yaml.MappingNode):
+            entries = {str(key.value): (key, value) for key, value in node.value}
+        elif isinstance(node, yaml.SequenceNode):
+            entries = {str(number): (entry, entry) for number, entry in enumerate(node.value)}
+        if part not in entries:
+            break
+        key, node = entries[part]
+        line = key.start_mark.line + 1
+    return f"line {line}: " if line else ""
+
+
+def _hint(problem: str, text: str, mark: yaml.Mark | None) -> str:
+    """What is often behind what YAML cannot read; often it is the line before that is to blame."""
+    line = mark.line if mark else 0
+    near = "\n".join(text.splitlines()[max(0, line - 1) : line + 1])
+    if "\t" in near:
+        return "indent with spaces, not with tabs"
+    if any(sign in near for sign in FULL_WIDTH):
+        return "a full-width sign such as ： ， “ stands there, where YAML knows only : , and straight quotes"
+    if problem.startswith("expected ','"):
+        return "a [ or { is not closed, or a text that holds a colon, comma or bracket is not in quotes"
+    if problem.startswith("expected <block end>"):
+        return "lines of one mapping begin in the same column, and every quote that is opened is closed"
+    return "a key is written `key: value`, with a space after the colon"
+
+
+class _Refused(yaml.MarkedYAMLError):
+    """Good YAML that we do not take."""
+
+
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key stands once; PyYAML itself would let the last one win without a word."""
+    """YAML in which a key stands once and what is written is what is read.
+
+    PyYAML itself lets the last of two keys win without a word, and reads 17:30 as 1050, 017 as 15 and no as false, as
+    YAML 1.1 says.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
+                raise _Refused(problem=f"the key {key!r} stands twice; keep one", problem_mark=key_node.start_mark)
             if isinstance(key, str):
                 seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
+    def construct_day(self, node: yaml.ScalarNode) -> Any:
+        try:
+            return self.construct_yaml_timestamp(node)
+        except ValueError:
+            raise _Refused(problem=f"{node.value} is no day of the calendar", problem_mark=node.start_mark) from None
+
+
+_TAG = "tag:yaml.org,2002:"
+_UniqueKeys.add_constructor(f"{_TAG}timestamp", _UniqueKeys.construct_day)
+_PLAIN = {
+    f"{_TAG}int": (r"^[-+]?(0|[1-9][0-9]*)$", "-+0123456789"),
+    f"{_TAG}float": (r"^[-+]?[0-9]*\.[0-9]+([eE][-+]?[0-9]+)?$", "-+.0123456789"),
+    f"{_TAG}bool": (r"^(true|True|TRUE|false|False|FALSE)$", "tTfF"),
+}
+_UniqueKeys.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in forms if tag not in _PLAIN]
+    for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, (_form, _first) in _PLAIN.items():
+    _UniqueKeys.add_implicit_resolver(_tag, re.compile(_form), list(_first))
+
+
+def programme_files(settings: Settings) -> list[Path]:
+    """The programme files there are, by name."""
+    if not settings.programmes.is_dir():
+        raise SettingsError(f"HUIFANG_PROGRAMMES: {settings.programmes} is no folder")
+    return sorted(settings.programmes.glob("*.yaml"))
+
 
 def read_programmes(settings: Settings) -> list[Programme]:
     """Every programme file there is, checked; several files may hold versions of one programme, each once."""
-    if not settings.programmes.is_dir():
-        raise SettingsError(f"HUIFANG_PROGRAMMES: {settings.programmes} is no folder")
-    found = [read_yaml(path, Programme) for path in sorted(settings.programmes.glob("*.yaml"))]
+    found = [read_yaml(path, Programme) for path in programme_files(settings)]
     check_versions(found)
     return found
 

@@ -1,0 +1,220 @@
+"""`huifang programme list, check, explain, try`: what programme files say, and what a year would come to.
+
+Knows only how it is shown; what a key means stands in models.explain, the dry run in models.rehearsal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from flows.draw.rehearsal import Rehearsed, Told, rehearse_year
+from models import CallbackError
+from models.explain import explain, strange_values, timeline
+from models.outcomes import Language
+from models.programme import Programme, check_versions
+from models.rehearsal import read_completion
+from tasks.settings import Settings, SettingsError, read_calendar, read_programmes, read_yaml
+
+SHOWN = 40
+"""Branches or marketers shown one by one; the rest is a number."""
+
+REASONS = {
+    "excluded": "客户均已剔除 all excluded",
+    "no_customers": "名下无客户 no customers",
+    "few_customers": "合格客户不足 too few eligible",
+    "exhausted": "已无客户可抽 exhausted",
+    "capacity": "承接能力不足 capacity",
+    "not_completed": "完成率不足 too few completed",
+}
+
+
+def show_list(console: Console) -> None:
+    """Every programme with its versions, the days each is used on, and its file."""
+    settings = Settings()
+    files = {path: read_yaml(path, Programme) for path in sorted(settings.programmes.glob("*.yaml"))}
+    check_versions(list(files.values()))
+    table = Table(title=f"programmes in {settings.programmes}", title_justify="left")
+    for column in ("programme", "version", "title", "used from", "to", "file"):
+        table.add_column(column, overflow="fold")
+    for name in sorted({rules.programme for rules in files.values()}):
+        mine = {rules.version: (path, rules) for path, rules in files.items() if rules.programme == name}
+        for span in timeline(list(files.values()), name):
+            if span.version is None:
+                table.add_row(name, "–", "", str(span.first), str(span.last or ""), "no version holds")
+                continue
+            path, rules = mine[span.version]
+            title = rules.title.model_dump()[settings.language]
+            table.add_row(name, str(span.version), title, str(span.first), str(span.last or "…"), path.name)
+    console.print(table)
+
+
+def check(paths: Sequence[Path], console: Console, err: Console) -> bool:
+    """Read programme files, all of the folder when none is named; whether every one can be used."""
+    settings = Settings()
+    named = list(paths) or sorted(settings.programmes.glob("*.yaml"))
+    if not named:
+        raise SettingsError(f"HUIFANG_PROGRAMMES: {settings.programmes} holds no .yaml file")
+    found, is_fine = [], True
+    for path in named:
+        try:
+            rules = read_yaml(path, Programme)
+        except CallbackError as error:
+            err.print(str(error), markup=False, highlight=False, soft_wrap=True)
+            is_fine = False
+            continue
+        for key, fault in strange_values(rules):
+            err.print(f"{path}: {key}: {fault}", markup=False, highlight=False, soft_wrap=True)
+            is_fine = False
+        found.append(rules)
+        console.print(f"{path}: {rules.programme} version {rules.version}, {rules.plan_sha256()[:12]}", soft_wrap=True)
+    check_versions(found)
+    return is_fine
+
+
+def show_explained(name: str, *, on: date, language: Language | None, console: Console) -> None:
+    """The version of a programme that holds on a day, in plain sentences."""
+    settings = Settings()
+    for section in explain(read_programmes(settings), name, on, language or settings.language):
+        console.print(f"[bold]{section.title}[/]", highlight=False)
+        for line in section.lines:
+            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=not console.is_terminal)
+
+
+def rehearse(
+    name: str, year: int, *, completion: str, file: Path | None, as_json: bool, console: Console, err: Console
+) -> bool:
+    """Play a programme year on the pulled base and show it; whether nothing falls short. Nothing is stored."""
+    settings, share = Settings(), read_completion(completion)
+    files = read_programmes(settings)
+    if file is not None:
+        given = read_yaml(file, Programme)
+        if given.programme != name:
+            raise SettingsError(f"{file}: is of programme {given.programme}, not {name}")
+        files = [one for one in files if (one.programme, one.version) != (name, given.version)] + [given]
+    with _progress(err) as told:
+        found = rehearse_year(settings, files, name, year, read_calendar(settings), of_calls=share, told=told)
+    if as_json:
+        print(json.dumps(_plain(found, completion), ensure_ascii=False, indent=2, default=str))  # noqa: T201
+    else:
+        _show(found, completion, settings.language, console)
+    return found.played.is_fine and not found.refusals
+
+
+def _plain(found: Rehearsed, completion: str) -> dict[str, Any]:
+    plain = {key: value for key, value in asdict(found).items() if key not in ("played", "refusals", "notes")}
+    return plain | {
+        "completion": completion,
+        "is_fine": found.played.is_fine,
+        "months": found.played.months.to_dict("records"),
+        "ends": found.played.ends.to_dict("records"),
+        "postponed": dict(found.played.postponed),
+        "unplanned": dict(found.played.unplanned),
+        "would_stop_at": [label.en for label in found.refusals],
+        "notes": [label.en for label in found.notes],
+    }
+
+
+def _show(found: Rehearsed, completion: str, language: Language, console: Console) -> None:
+    played = found.played
+    versions = ", ".join(str(v) for v in sorted({*found.versions.values()}))
+    excluded = ", ".join(f"{reason} {n:,}" for reason, n in found.excluded.items() if n) or "0"
+    console.print(
+        f"{found.programme} {found.year}: version {versions}, base {found.base:,} of {found.base_on}, "
+        f"eligible {found.eligible:,}, excluded {excluded}; {completion} of the calls completed; nothing is stored",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    for label in found.refusals:
+        console.print(f"[bold red]{'正式抽取会停止' if language == 'zh_CN' else 'the draw would stop'}[/]:", end=" ")
+        console.print(label.text(language), markup=False, highlight=False, soft_wrap=True)
+    for label in found.notes:
+        console.print(label.text(language), markup=False, highlight=False, soft_wrap=True)
+
+    months = played.months
+    grid = months.pivot_table(index="branch_no", columns="period", values="calls", aggfunc="sum", fill_value=0)
+    # Twelve months beside each other leave no room for lines on a terminal of 80 columns.
+    table = Table(title="回访户数 calls", title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("branch", no_wrap=True)
+    for name in (*(str(period)[5:] for period in grid.columns), "Σ", "goal", "done", "short"):
+        table.add_column(name, justify="right", no_wrap=True)
+    ends = played.ends.groupby("branch_no")[["goal", "completed", "shortfall"]].sum()
+    for branch in list(grid.index)[:SHOWN]:
+        table.add_row(str(branch), *_cells(grid.loc[branch]), *_cells([grid.loc[branch].sum(), *ends.loc[branch]]))
+    if len(grid) > SHOWN:
+        table.add_row(f"+ {len(grid) - SHOWN}", *[""] * (len(grid.columns) + 4))
+    table.add_section()
+    table.add_row("company", *_cells(grid.sum()), *_cells([grid.to_numpy().sum(), *ends.sum()]))
+    console.print(table, width=max(console.width, 8 + 6 * len(table.columns)), crop=False)
+
+    short = months[months["shortfall"] > 0]
+    if len(short):
+        table = Table(title="缺额 shortfalls", title_justify="left")
+        for name in ("period", "reason", "groups", "places"):
+            table.add_column(name, justify="right" if name in ("groups", "places") else "left")
+        for (period, reason), rows in short.groupby(["period", "reason"], sort=True):
+            table.add_row(
+                str(period), REASONS.get(str(reason), str(reason)), *_cells([len(rows), rows["shortfall"].sum()])
+            )
+        console.print(table)
+    behind = played.ends[played.ends["reason"] != ""]
+    if len(behind):
+        title = (
+            "不能覆盖的营销人员 marketers that cannot be covered"
+            if found.is_coverage
+            else "年末未达标 short of the goal"
+        )
+        table = Table(title=title, title_justify="left")
+        for name in ("who", "branch", "eligible", "goal", "completed", "left", "reason"):
+            table.add_column(name, justify="left" if name in ("who", "branch", "reason") else "right")
+        for row in behind.head(SHOWN).to_dict("records"):
+            table.add_row(
+                row["group_key"], row["branch_no"], *_cells([row["eligible"], row["goal"], row["completed"], row["left"]]),
+                REASONS.get(row["reason"], row["reason"]),
+            )  # fmt: skip
+        if len(behind) > SHOWN:
+            table.add_row(f"+ {len(behind) - SHOWN}", *[""] * 6)
+        console.print(table)
+    if len(played.days):
+        most = played.days.loc[played.days["calls"].idxmax()]
+        console.print(
+            f"heaviest day: {most['desk']} on {most['call_on']}, {int(most['calls']):,} calls", highlight=False
+        )
+    for name, counts in (
+        ("fall due later, for want of capacity", played.postponed),
+        ("find no workday", played.unplanned),
+    ):
+        told = ", ".join(f"{period} {n:,}" for period, n in counts.items() if n)
+        if told:
+            console.print(f"calls that {name}: {told}", highlight=False, soft_wrap=True)
+    console.print(
+        "每月按期足额、年末均达标 nothing falls short" if played.is_fine else "有缺额，见上 something falls short"
+    )
+
+
+def _cells(values: Any) -> list[str]:
+    return [f"{int(value):,}" for value in values]
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Told]:
+    """A bar on a terminal; nothing where nobody watches."""
+    if not console.is_terminal:
+        yield lambda *_: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def told(what: str, at: int, steps: int) -> None:
+            bar.update(task, description=what, completed=at, total=steps)
+
+        yield told

@@ -1,0 +1,146 @@
+"""A programme's year rehearsed on the pulled base: the same months as the draw, and nothing stored."""
+
+import csv
+import hashlib
+import json
+import shutil
+
+import pytest
+import yaml
+from house import House, at
+from typer.testing import CliRunner
+
+from models.rehearsal import RehearsalError, read_completion
+from tasks.settings import PROJECT
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def pulled(prefect_client, tmp_path_factory):
+    house = House.build(tmp_path_factory.mktemp("rehearsal") / "home", prefect_client, customers=1500, branches=5)
+    inbox = house.home / "inbox"
+    with (inbox / "customers.csv").open(encoding="utf-8", newline="") as file:
+        dormant = next(row["customer_id"] for row in csv.DictReader(file) if row["status"] == "dormant")
+    with (inbox / "relations.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["customer_id"] != dormant]
+    rows.append(
+        {"customer_id": dormant, "staff_id": "777001", "kind": "developer", "valid_from": "2020-01-01", "valid_to": ""}
+    )
+    with (inbox / "relations.csv").open("w", encoding="utf-8", newline="") as file:
+        out = csv.DictWriter(file, list(rows[0]))
+        out.writeheader()
+        out.writerows(rows)
+    with (inbox / "staff.csv").open("a", encoding="utf-8") as file:
+        file.write("777001,新人,0001,broker,2020-01-01,\n777002,新来,0001,broker,2020-01-01,\n")
+    house.pull()
+    return house
+
+
+def rehearse(house, name, *words, exits=(0, 1)):
+    result = house.call("programme", "try", name, "--period", "2026", "--json", *words, exits=exits)
+    return json.loads(result.stdout)
+
+
+def everything(house):
+    """Each file of the home with its bytes; the log of this test's own commands left out."""
+    return {
+        str(path.relative_to(house.home)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(house.home.rglob("*"))
+        if path.is_file() and path.name != "commands.log" and not path.name.endswith(("-shm", "-wal"))
+    }
+
+
+def test_a_rehearsal_stores_nothing(pulled, tmp_path):
+    house = pulled.copy(tmp_path / "home")
+    before = everything(house)
+    for name in ("daily_risk", "marketer_conduct"):
+        rehearse(house, name)
+        house.call("programme", "try", name, "--period", "2026")
+    assert everything(house) == before
+    assert house.count("programme_year") == 0
+
+
+def test_january_is_rehearsed_as_it_is_drawn(pulled, tmp_path):
+    house = pulled.copy(tmp_path / "home")
+    months = {
+        row["group_key"]: (row["capacity"], row["share"], row["places"], row["shortfall"], row["reason"])
+        for row in rehearse(house, "daily_risk")["months"]
+        if row["period"] == "2026-01"
+    }
+    house.call("run", "draw", "--programme", "daily_risk", "--period", "2026-01", *at("2026-01-04", "07:30"))
+    drawn = house.rows("select group_key, capacity, share, places, shortfall, reason from campaign_group")
+    assert {row[0]: row[1:] for row in drawn} == months
+
+
+def test_every_branch_meets_its_goal_where_four_of_five_calls_are_completed(pulled):
+    found = rehearse(pulled, "daily_risk", exits=(0,))
+    assert found["is_fine"]
+    assert {end["shortfall"] for end in found["ends"]} == {0}
+    for end in found["ends"]:
+        assert end["goal"] <= end["completed"] <= end["goal"] + 2
+        assert sum(m["calls"] for m in found["months"] if m["group_key"] == end["group_key"]) == end["calls"]
+    for month in found["months"]:
+        assert month["calls"] == month["completed"] + month["failed"] == month["places"] + month["moved_up"]
+
+
+def test_a_branch_without_capacity_falls_short_and_the_command_says_so(pulled, tmp_path):
+    content = yaml.safe_load((PROJECT / "programmes" / "daily_risk.yaml").read_text(encoding="utf-8"))
+    file = tmp_path / "tight.yaml"
+    file.write_text(yaml.safe_dump(content | {"version": 2, "capacity": 1}, allow_unicode=True), encoding="utf-8")
+    found = rehearse(pulled, "daily_risk", "--file", str(file), exits=(1,))
+    assert not found["is_fine"]
+    assert {month["reason"] for month in found["months"] if month["shortfall"]} == {"capacity"}
+    assert max(month["places"] for month in found["months"]) == 1
+    shown = pulled.call("programme", "try", "daily_risk", "--period", "2026", "--file", str(file), exits=(1,)).output
+    assert "capacity" in shown
+    assert "something falls short" in shown
+
+
+def test_marketers_that_cannot_be_covered_are_named_with_the_reason(pulled):
+    found = rehearse(pulled, "marketer_conduct", "--completion", "1", exits=(1,))
+    reasons = {end["group_key"]: end["reason"] for end in found["ends"] if end["reason"]}
+    assert reasons["777001"] == "excluded"
+    assert reasons["777002"] == "no_customers"
+    shown = pulled.call("programme", "try", "marketer_conduct", "--period", "2026", exits=(1,)).output
+    assert "777001" in shown
+    assert "all excluded" in shown
+
+
+def test_nobody_answering_makes_every_branch_fall_short(pulled):
+    found = rehearse(pulled, "daily_risk", "--completion", "0", exits=(1,))
+    assert {end["completed"] for end in found["ends"]} == {0}
+    assert all(end["shortfall"] == end["goal"] for end in found["ends"])
+
+
+@pytest.mark.parametrize("text", ["80%", "1.2", "-0.1", "", "nan"])
+def test_a_completion_that_is_no_share_is_refused(text):
+    with pytest.raises(RehearsalError, match="between 0 and 1"):
+        read_completion(text)
+
+
+def test_wrong_words_end_with_2_and_say_what_to_do(pulled, tmp_path):
+    def try_it(*words):
+        return pulled.call("programme", "try", *words, exits=(2,)).output
+
+    assert "a whole year" in try_it("daily_risk", "--period", "2026-03")
+    assert "2031" in try_it("daily_risk", "--period", "2031")  # no calendar
+    assert "2024-12-31" in try_it("daily_risk", "--period", "2025")  # no base
+    assert "nightly" in try_it("nightly", "--period", "2026")
+    other = tmp_path / "other.yaml"
+    shutil.copy(PROJECT / "programmes" / "marketer_conduct.yaml", other)
+    assert "is of programme marketer_conduct" in " ".join(
+        try_it("daily_risk", "--period", "2026", "--file", str(other)).split()
+    )
+
+
+def test_a_home_without_a_store_is_left_without_one(tmp_path):
+    from cli import app
+
+    home = tmp_path / "nothing"
+    result = CliRunner().invoke(
+        app, ["programme", "try", "daily_risk", "--period", "2026"], env={"HUIFANG_HOME": str(home), "COLUMNS": "200"}
+    )
+    assert result.exit_code == 2
+    assert "huifang run pull" in result.output
+    assert not home.exists()
