@@ -153,7 +153,8 @@ def _show(found: Rehearsed, completion: str, language: Language, console: Consol
         table.add_row(f"+ {len(grid) - SHOWN}", *[""] * (len(grid.columns) + 4))
     table.add_section()
     table.add_row("company", *_cells(grid.sum()), *_cells([grid.to_numpy().sum(), *ends.sum()]))
-    console.print(table, width=max(console.width, 8 + 6 * len(table.columns)), crop=False)
+    widest = 10 + len(table.columns) * (2 + len(f"{int(grid.to_numpy().sum()):,}"))
+    Console(file=console.file, width=max(console.width, widest)).print(table)
 
     short = months[months["shortfall"] > 0]
     if len(short):
