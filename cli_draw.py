@@ -22,10 +22,10 @@ from flows.draw.verify import export_proof
 from flows.draw.verify import verify as recompute
 from models import CallbackError, assignment, campaign, sampling
 from models.calendar import period as read_period
-from models.programme import ChainSeed, Programme
+from models.programme import ChainSeed, Programme, version_on
 from models.tables import Abort, Campaign, Chain, Draw, HandMade, Handover, ProgrammeYear, Reveal
 from tasks import lake, records
-from tasks.settings import Settings, read_calendar
+from tasks.settings import Settings, read_calendar, read_programmes
 from tasks.store import open_store, record
 
 
@@ -221,6 +221,12 @@ def _check_exception(settings: Settings, session: Session, row: HandMade, years:
             raise DecisionRefused(
                 f"{years[0].id}: the base is frozen; nobody leaves it any more. An open call is taken back with "
                 "`huifang exception withdraw`"
+            )
+        allowed = version_on(read_programmes(settings), row.programme, date(row.year, 1, 1)).hand_reasons()
+        if row.reason_code not in allowed:
+            raise DecisionRefused(
+                f"--reason-code {row.reason_code}: programme {row.programme} lets customers be excluded by hand for "
+                f"{', '.join(allowed) or 'no reason; give its exclusions a line with by_hand: true'}"
             )
         return
     if not years:

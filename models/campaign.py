@@ -138,17 +138,11 @@ def status_of(calls: pd.DataFrame) -> pd.Series[str]:
 def reopen_failures(taken: pd.DataFrame, slices: pd.DataFrame, approved: Iterable[tuple[str, str]]) -> pd.DataFrame:
     """The taken list with the failures of exhausted strata reopened, where an approver said so (DRAW 10).
 
-    approved: group_key and stratum of each approval for this period. Raises DrawError where somebody was never taken.
+    approved: group_key and stratum of each approval for this period; one for a stratum in which somebody was never
+    taken yet has no effect.
     """
-    left = slices.set_index(["group_key", "stratum"])["never_taken"].to_dict()
-    chosen = set()
-    for key in approved:
-        if left.get(key, 0):
-            raise CallbackError(
-                f"stratum {key[1]} of {key[0]}: {left[key]} customers were never taken yet; "
-                "failures are reopened only where nobody is left"
-            )
-        chosen.add(key)
+    exhausted = slices.loc[slices["never_taken"] == 0, ["group_key", "stratum"]].itertuples(index=False, name=None)
+    chosen = {*approved} & {*exhausted}
     keys = list(zip(taken["group_key"], taken["stratum"], strict=True))
     is_back = pd.Series([key in chosen for key in keys], index=taken.index, dtype=bool) & taken["status"].eq("failed")
     return taken.assign(status=taken["status"].mask(is_back, "reopened"))

@@ -549,40 +549,68 @@ def test_customers_excluded_by_hand_stand_in_the_ledger_and_only_before_the_base
 
 def test_an_exhausted_stratum_reopens_its_failures_only_with_an_approver(pulled, tmp_path):
     house = pulled.copy(tmp_path / "home")
-    house = programme(house, "daily_risk", file="daily_risk.yaml", strata=[], population=[{"column": "segment", "values": ["vip"]}],
-                      goal={"kind": "rate", "rate": "1", "source": {"text": "全部", "holds_from": date(2020, 1, 1)}})  # fmt: skip
-    segments = {
-        row.split(",")[5]
-        for row in (house.home / "inbox" / "customers.csv").read_text(encoding="utf-8").splitlines()[1:]
+    everybody = {"kind": "rate", "rate": "1", "source": {"text": "全部", "holds_from": date(2020, 1, 1)}}
+    house = programme(house, "daily_risk", file="daily_risk.yaml", strata=[], capacity=9999, goal=everybody)
+    for day in ("2026-10-09", "2026-11-02"):
+        draw(house, day[:7], day)
+        answer(house, f"{day[:7]}-20", lambda c, b: "refused" if ticket("fate", c) < "8" else "done_clear")
+    left = dict(house.rows(
+        "select s.group_key, s.customers - count(p.assignment_id) from stratum s "
+        "left join drawn_customer d on d.group_key = s.group_key "
+        "left join assignment a on a.customer_id = d.customer_id and a.campaign_id = d.campaign_id "
+        "left join assignment_purpose p on p.assignment_id = a.id group by 1"
+    ))  # fmt: skip
+    empty = sorted(group for group, count in left.items() if count == 0)
+    assert len(empty) > 1, left
+    for group in (empty[0], empty[0]):
+        house.call(
+            "exception", "reopen", "daily_risk", "2026-12", group, "*", "--by", "合规甲", "--reason", "再试", exits=(0,)
+        )
+    failed = {
+        row[0]
+        for row in house.rows(
+            "select a.customer_id from assignment a join return_row r on r.assignment_id = a.id "
+            f"where r.fails and a.branch_no = '{empty[0]}'"
+        )
     }
-    smallest = sorted(segments)[0]
-    house = programme(house, "daily_risk", file="daily_risk.yaml", strata=[],
-                      population=[{"column": "segment", "values": [smallest]}],
-                      goal={"kind": "rate", "rate": "1", "source": {"text": "全部", "holds_from": date(2020, 1, 1)}})  # fmt: skip
-    draw(house, "2026-11")
-    answer(house, "2026-11-10", lambda c, b: "refused")
-    reserve = {*drawn(house, "daily_risk-2026-11", "reserve")}
-    draw(house, "2026-11", "2026-11-12")
-    answer(house, "2026-11-14", lambda c, b: "refused")
-    group = house.rows("select group_key from campaign_group where campaign_id = 'daily_risk-2026-11' order by 1")[0][0]
-    left = house.rows(
-        "select \"left\" - places from campaign_stratum where campaign_id = 'daily_risk-2026-11' and group_key = "
-        f"'{group}'"
-    )[0][0]
-    reopen = ("exception", "reopen", "daily_risk", "2026-12", group, "*", "--by", "合规甲", "--reason", "本年再试")
-    house.call(*reopen, exits=(0,))
-    called = {row[0] for row in house.rows(f"select customer_id from assignment where branch_no = '{group}'")}
-    everybody = house.rows(f"select sum(eligible) from quota where group_key = '{group}'")[0][0]
-    if len(called) < everybody:
-        assert "never taken yet" in re.sub(r"\s+", " ", draw(house, "2026-12", exits=(2,)))
-        assert left >= 0
-        assert reserve
-        return
-    draw(house, "2026-12", exits=(0, 1))
-    again = {*drawn(house, "daily_risk-2026-12")} & called
-    assert again
+    draw(house, "2026-12", exits=(1,))  # the other branches have nobody left
+    places = {row[0]: row[1:] for row in house.rows(
+        "select group_key, places, reason from campaign_group where campaign_id = 'daily_risk-2026-12'"
+    )}  # fmt: skip
+    assert places[empty[1]] == (0, "exhausted")
+    again = house.rows(
+        "select customer_id from drawn_customer where campaign_id = 'daily_risk-2026-12' and kind = 'sample' "
+        f"and group_key = '{empty[0]}' order by ticket"
+    )
+    assert len(again) == places[empty[0]][0] > 0
+    assert {row[0] for row in again} <= failed
+    (seed,) = house.rows("select seed from seed where campaign_id = 'daily_risk-2026-12'")[0]
+    in_order = sorted(failed, key=lambda customer: ticket(seed, customer))
+    assert [row[0] for row in again] == in_order[: len(again)]
     said = check_export(house, "daily_risk-2026-12", tmp_path / "export")
     assert said.returncode == 0, said.stdout + said.stderr
+    house.call("verify", "daily_risk-2026-12", exits=(0,))
+
+
+def test_an_approval_to_reopen_has_no_effect_where_somebody_was_never_taken(pulled, tmp_path):
+    house = pulled.copy(tmp_path / "home")
+    draw(house, "2026-03")
+    answer(house, "2026-03-10", lambda c, b: "refused")
+    house.call(
+        "exception",
+        "reopen",
+        "daily_risk",
+        "2026-04",
+        "0001",
+        "retail",
+        "--by",
+        "合规甲",
+        "--reason",
+        "x",
+        exits=(0, 2),
+    )
+    draw(house, "2026-04", exits=(0,))
+    assert not {*drawn(house, "daily_risk-2026-04")} & {*drawn(house, "daily_risk-2026-03")}
 
 
 def test_a_merged_branch_hands_its_open_calls_and_its_future_ones_over(pulled, tmp_path):

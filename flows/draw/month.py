@@ -6,7 +6,7 @@ from pathlib import Path
 
 import ibis
 import pandas as pd
-from prefect import task
+from prefect import get_run_logger, task
 
 from flows.draw.calls import assign_calls
 from models import assignment, campaign, frame, sampling
@@ -67,6 +67,13 @@ def commit_month(
     developers_path = f"campaigns/{campaign_id}/developers.parquet" if isinstance(rules.goal, CoverageGoal) else ""
     state = count_state(settings, store, rules, year, as_of=as_of, developers_path=developers_path)
     taken = campaign.reopen_failures(state.taken, state.slices, approved)
+    left = state.slices.set_index(["group_key", "stratum"])["never_taken"].to_dict()
+    for group, stratum in approved:
+        if left.get((group, stratum)) != 0:
+            get_run_logger().warning(
+                "%s: the approval to reopen stratum %s of %s has no effect: %s customers were never taken yet",
+                campaign_id, stratum, group, left.get((group, stratum), "no such stratum;"),
+            )  # fmt: skip
     pace = campaign.pace_of(rules, span, calendar, as_of)
     issue = campaign.deal(rules, state.owed, state.slices, taken, pace, month=span.first.month, capacities=capacities)
     header = {

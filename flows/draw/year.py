@@ -101,6 +101,15 @@ def _freeze(
     con = lake.connect(settings)
     source = lake.open_table(settings, customers.path, con)
     judged = lake.keep(con, "judged", frame.judge(frame.Base(source, None, None), rules, base_on, by_hand))
+    if by_hand:
+        present = set(source.semi_join(frame.customer_ids(sorted(by_hand)), "customer_id").customer_id.execute())
+        if unknown := sorted({*by_hand} - present):
+            get_run_logger().warning(
+                "%s: %s customers excluded by hand are not in the base: %s",
+                year_id,
+                len(unknown),
+                ", ".join(unknown[:5]),
+            )
     ledger = frame.LEDGER.validate(frame.ledger(judged).execute())
     by_branch = source.group_by("branch_no").aggregate(customers=source.count()).execute()
     total = customers.accepted + waived
