@@ -613,6 +613,67 @@ def test_an_approval_to_reopen_has_no_effect_where_somebody_was_never_taken(pull
     assert not {*drawn(house, "daily_risk-2026-04")} & {*drawn(house, "daily_risk-2026-03")}
 
 
+def test_a_window_between_contacts_moves_the_day_and_never_the_selection(pulled, tmp_path):
+    free, kept = pulled.copy(tmp_path / "free"), pulled.copy(tmp_path / "kept")
+    kept = programme(kept, "marketer_conduct", file="marketer_conduct.yaml",
+                     no_recontact={"days": 60, "source": {"text": "x", "holds_from": date(2020, 1, 1)}})  # fmt: skip
+    for house in (free, kept):
+        draw(house, "2026-03")
+        answer(house, "2026-03-20", lambda c, b: "done_clear")
+        draw(house, "2026-04", name="marketer_conduct")
+    contacted = {
+        row[0] for row in kept.rows("select customer_id from assignment where campaign_id = 'daily_risk-2026-03'")
+    }
+    planned = dict(
+        kept.rows("select customer_id, call_on from assignment where campaign_id = 'marketer_conduct-2026-04'")
+    )
+    due = dict(kept.rows("select customer_id, due_on from assignment where campaign_id = 'marketer_conduct-2026-04'"))
+    assert planned.keys() == set(drawn(kept, "marketer_conduct-2026-04"))
+    for customer, day in planned.items():
+        assert day >= ("2026-05-19" if customer in contacted else "2026-04-02")
+        assert day <= due[customer]
+        assert customer in contacted or day <= "2026-04-30"
+    places = "select sum(places) from campaign_group where campaign_id = 'marketer_conduct-2026-04'"
+    assert kept.rows(places) == free.rows(places)
+
+
+def test_a_window_that_outlasts_the_year_is_non_response_with_its_reason(pulled, tmp_path):
+    house = programme(pulled.copy(tmp_path / "home"), "marketer_conduct", file="marketer_conduct.yaml",
+                      no_recontact={"days": 366, "source": {"text": "x", "holds_from": date(2020, 1, 1)}})  # fmt: skip
+    whole = programme(house, "daily_risk", file="daily_risk.yaml", capacity=9999,
+                      goal={"kind": "rate", "rate": "1", "source": {"text": "x", "holds_from": date(2020, 1, 1)}})  # fmt: skip
+    draw(whole, "2026-11")
+    answer(whole, "2026-11-20", lambda c, b: "done_clear")
+    draw(whole, "2026-12", name="marketer_conduct", exits=(0, 1))
+    ends = whole.rows(
+        "select e.reason, e.kind, a.call_on from assignment_end e join assignment a on a.id = e.assignment_id "
+        "where a.campaign_id = 'marketer_conduct-2026-12'"
+    )
+    assert len(ends) > 5
+    assert {*ends} == {("no_recontact_window", "withdrawn", None)}
+    whole.status("2026-12-02")  # its balances hold
+    whole.call("verify", "marketer_conduct-2026-12", exits=(0,))
+
+
+def test_headquarters_calls_for_every_branch_within_the_capacity_of_its_centre(pulled, tmp_path):
+    house = programme(pulled.copy(tmp_path / "home"), "daily_risk", file="daily_risk.yaml", caller="hq",
+                      capacity={"per_workday": 1})  # fmt: skip
+    said = draw(house, "2026-03", exits=(1,))
+    assert "shortfall" in said
+    groups = house.rows("select group_key, capacity, places, shortfall, reason from campaign_group order by 1")
+    workdays = 22  # of March 2026, all left on its second
+    assert sum(row[1] for row in groups) == sum(row[2] for row in groups) == workdays
+    assert all(row[2] > 0 for row in groups), "a heavy branch does not starve the others"
+    assert {row[4] for row in groups} == {"capacity"}
+    calls = house.rows("select caller, call_on from assignment")
+    assert {row[0] for row in calls} == {"hq"}
+    assert max(Counter(day for _, day in calls).values()) == 1
+    house.call("run", "dispatch", *at("2026-03-02"), exits=(0,))
+    assert house.rows("select recipient, role from mail") == [("HQ", "hq_service")]
+    said = check_export(house, "daily_risk-2026-03", tmp_path / "export")
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
 def test_a_merged_branch_hands_its_open_calls_and_its_future_ones_over(pulled, tmp_path):
     house = pulled.copy(tmp_path / "home")
     draw(house, "2026-03")
