@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.intake import CONTESTANTS, SIZES, run_intake
+from bench import draw, intake
 from bench.measure import ContestantError
 from bench.report import newest, read_run, show, write_docs, write_run
 from tasks.settings import PROJECT
@@ -18,13 +18,22 @@ from tasks.settings import PROJECT
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    intake = commands.add_parser("intake", help="extracts in, judged, written, activity per customer")
-    intake.add_argument("--sizes", default="S", help=f"some of {','.join(SIZES)}, or CUSTOMERS+TRANSACTIONS")
-    intake.add_argument("--formats", default="csv,parquet", help="csv, parquet; size L is Parquet alone")
-    intake.add_argument("--contestants", default=",".join(CONTESTANTS), help="some of them")
-    intake.add_argument("--repeats", type=int, default=3)
-    intake.add_argument("--data", type=Path, default=Path("var/bench"), help="extracts and figures are kept here")
-    intake.add_argument("--write-docs", action="store_true", help="also write the figures into docs/benchmarks.md")
+    taking_in = commands.add_parser("intake", help="extracts in, judged, written, activity per customer")
+    taking_in.add_argument("--sizes", default="S", help=f"some of {','.join(intake.SIZES)}, or CUSTOMERS+TRANSACTIONS")
+    taking_in.add_argument("--formats", default="csv,parquet", help="csv, parquet; size L is Parquet alone")
+    drawing = commands.add_parser("draw", help="a base judged and frozen, a month's sample drawn from it")
+    drawing.add_argument("--sizes", default="S", help=f"some of {','.join(draw.SIZES)}, or a number of customers")
+    drawing.add_argument("--cap", type=float, default=300, help="seconds after which another contestant is ended")
+    drawing.add_argument("--engine-memory", default="", help="HUIFANG_ENGINE_MEMORY, where it is not the default")
+    drawing.add_argument(
+        "--probes", action=argparse.BooleanOptionalAction, default=True,
+        help="at up to 100,000 customers, draw again with rows shuffled, on Spark, and with older versions",
+    )  # fmt: skip
+    for parts, contestants in ((taking_in, intake.CONTESTANTS), (drawing, draw.CONTESTANTS)):
+        parts.add_argument("--contestants", default=",".join(contestants), help="some of them")
+        parts.add_argument("--repeats", type=int, default=3)
+        parts.add_argument("--data", type=Path, default=Path("var/bench"), help="extracts and figures are kept here")
+        parts.add_argument("--write-docs", action="store_true", help="also write the figures into docs/benchmarks.md")
     docs = commands.add_parser("docs", help="write figures of earlier runs into docs/benchmarks.md")
     docs.add_argument("runs", type=Path, nargs="*", help="JSON files of runs; the newest of --data when none is given")
     docs.add_argument("--data", type=Path, default=Path("var/bench"))
@@ -36,11 +45,16 @@ def main() -> int:
         if words.command == "docs":
             write_docs(page, [read_run(path) for path in words.runs or newest(words.data)])
             return 0
-        run = run_intake(
-            sizes=words.sizes.split(","), formats=words.formats.split(","), contestants=words.contestants.split(","),
-            repeats=words.repeats, data=words.data.resolve(), command=shown,
-            say=console.log,
-        )  # fmt: skip
+        given = {
+            "sizes": words.sizes.split(","), "contestants": words.contestants.split(","), "repeats": words.repeats,
+            "data": words.data.resolve(), "command": shown, "say": console.log,
+        }  # fmt: skip
+        if words.command == "draw":
+            run = draw.run_draw(
+                cap_seconds=words.cap, engine_memory=words.engine_memory, with_probes=words.probes, **given
+            )
+        else:
+            run = intake.run_intake(formats=words.formats.split(","), **given)
     except ContestantError as error:
         print(error, file=sys.stderr)
         return 1

@@ -35,10 +35,18 @@ class ContestantError(RuntimeError):
     """A contestant failed, or came to another result."""
 
 
+class NotFinishedError(ContestantError):
+    """A contestant was ended because it took too long."""
+
+
 def run_measured(
-    words: Sequence[str], *, environ: Mapping[str, str], cwd: Path, log: Path, exits: Sequence[int] = (0,)
-) -> Cost:
-    """The cost of a command, which prints into `log`; raises ContestantError on another exit code."""
+    words: Sequence[str], *, environ: Mapping[str, str], cwd: Path, log: Path, exits: Sequence[int] = (0,),
+    cap_seconds: float | None = None,
+) -> Cost:  # fmt: skip
+    """The cost of a command, which prints into `log`.
+
+    Raises ContestantError on another exit code, NotFinishedError when it was ended after `cap_seconds`.
+    """
     with log.open("wb") as output:
         began = time.perf_counter()
         child = subprocess.Popen(
@@ -55,6 +63,10 @@ def run_measured(
             # In the instant before it runs its own program, a child shows its parent's memory.
             below = max(below, sum(_status_kb(each, "VmRSS") for each in pids if each in seen))
             seen = set(pids)
+            if cap_seconds is not None and time.perf_counter() - began > cap_seconds:
+                child.kill()
+                child.wait()
+                raise NotFinishedError(f"{' '.join(words)} was ended after {cap_seconds:.0f} s")
             time.sleep(SAMPLE_SECONDS)
         wall = time.perf_counter() - began
     child.returncode = os.waitstatus_to_exitcode(status)

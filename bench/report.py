@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-BEGIN, END = "<!-- figures: written by `make bench-docs` -->", "<!-- end of figures -->"
+from bench import draw_figures
+from bench.figures import Figures, median_of, verdict
+
+BEGIN = {
+    "intake": "<!-- figures: written by `make bench-docs` -->",
+    "draw": "<!-- figures of the draw: written by `make bench-docs` -->",
+}
+END = "<!-- end of figures -->"
 NAMES = {
     "huifang": "huifang: intake + activity", "scan": "DuckDB: typed scan", "pandas": "pandas, by chunks",
     "pandas_whole": "pandas, whole file", "pull": "`huifang run pull`, client",
 }  # fmt: skip
 HEADER = ("contestant", "wall s", "inner s", "CPU s", "rows/s", "peak MB")
+NUMBERS = (*HEADER[1:], "found", *draw_figures.CHANGES)
 
 
 def write_run(data: Path, run: dict[str, Any]) -> Path:
@@ -35,11 +43,6 @@ def newest(data: Path) -> list[Path]:
     return sorted(data.glob("*-*T*.json"))[-1:]
 
 
-def _median(case: dict[str, Any], name: str, what: str) -> float | None:
-    values = [each[what] for each in case["rounds"].get(name, []) if what in each]
-    return median(values) if values else None
-
-
 def _rows_of(case: dict[str, Any]) -> int:
     return sum(table["rows"] for table in (case["tables"] or {}).values())
 
@@ -48,13 +51,13 @@ def figures(case: dict[str, Any]) -> list[tuple[str, ...]]:
     """A line per contestant, in the columns of HEADER."""
     lines = []
     for name in case["rounds"]:
-        wall = _median(case, name, "wall_seconds")
-        inner = _median(case, name, "inner_seconds")
+        wall = median_of(case, name, "wall_seconds")
+        inner = median_of(case, name, "inner_seconds")
         rows = f"{_rows_of(case) / wall:,.0f}" if wall and name != "scan" else "–"
         lines.append(
             (
                 NAMES[name], f"{wall:.2f}", f"{inner:.2f}" if inner is not None else "–",
-                f"{_median(case, name, 'cpu_seconds'):.2f}", rows, f"{_median(case, name, 'peak_mb'):,.0f}",
+                f"{median_of(case, name, 'cpu_seconds'):.2f}", rows, f"{median_of(case, name, 'peak_mb'):,.0f}",
             )
         )  # fmt: skip
     return lines
@@ -66,7 +69,7 @@ def goals(cases: list[dict[str, Any]]) -> list[tuple[str, str, str, str]]:
     by_case = {(case["size"], case["format"]): case for case in cases}
 
     def ratio(case: dict[str, Any], over: str, under: str, what: str) -> float | None:
-        above, below = _median(case, over, what), _median(case, under, what)
+        above, below = median_of(case, over, what), median_of(case, under, what)
         return above / below if above and below else None
 
     for (size, form), case in by_case.items():
@@ -77,32 +80,27 @@ def goals(cases: list[dict[str, Any]]) -> list[tuple[str, str, str, str]]:
             if (value := ratio(case, "huifang", "scan", what)) is not None:
                 asked = form == "csv" and what == "wall_seconds"
                 found.append((f"huifang ÷ scan, {label}" + (" ≤ 5" if asked else ""), where, f"{value:.2f}",
-                              _verdict(value <= 5, counts) if asked else ""))  # fmt: skip
+                              verdict(value <= 5, counts) if asked else ""))  # fmt: skip
         for contestant in ("pandas", "pandas_whole"):
             if (value := ratio(case, contestant, "huifang", "wall_seconds")) is not None:
                 asked = form == "csv"
                 found.append((f"{NAMES[contestant]} ÷ huifang" + (" ≥ 3" if asked else ""), where, f"{value:.2f}",
-                              _verdict(value >= 3, counts) if asked else ""))  # fmt: skip
+                              verdict(value >= 3, counts) if asked else ""))  # fmt: skip
         for contestant in ("huifang", "pull"):
             peaks = [each["peak_mb"] for each in case["rounds"].get(contestant, [])]
             if peaks:
                 found.append((f"highest memory of {NAMES[contestant]} < 1,000 MB", where, f"{max(peaks):,.0f} MB",
-                              _verdict(max(peaks) < 1000, counts)))  # fmt: skip
+                              verdict(max(peaks) < 1000, counts)))  # fmt: skip
     if ("M", "parquet") in by_case and ("L", "parquet") in by_case:
         small, large = by_case["M", "parquet"], by_case["L", "parquet"]
         for what, label in (("wall_seconds", "wall"), ("cpu_seconds", "CPU")):
-            above, below = _median(large, "huifang", what), _median(small, "huifang", what)
+            above, below = median_of(large, "huifang", what), median_of(small, "huifang", what)
             if above and below:
                 value = (above / _rows_of(large)) / (below / _rows_of(small))
                 asked = what == "wall_seconds"
                 found.append((f"cost per row, L ÷ M, {label}" + (" ≤ 1.2" if asked else ""), "parquet", f"{value:.2f}",
-                              _verdict(value <= 1.2, counts=True) if asked else ""))  # fmt: skip
+                              verdict(value <= 1.2, counts=True) if asked else ""))  # fmt: skip
     return found
-
-
-def _verdict(is_met: bool, counts: bool) -> str:
-    word = "met" if is_met else "not met"
-    return word if counts else f"({word} at this size)"
 
 
 def _title(case: dict[str, Any]) -> str:
@@ -113,20 +111,21 @@ def _title(case: dict[str, Any]) -> str:
     return f"{case['size']}, {case['format']}: {big}, {case['bytes'] / 1e6:,.0f} MB, {rejected:,} rows rejected"
 
 
+def _tables(run: dict[str, Any]) -> list[Figures]:
+    if run["benchmark"] == "draw":
+        return draw_figures.tables(run)
+    found = [Figures(_title(case), HEADER, figures(case)) for case in run["cases"]]
+    return [*found, Figures("ratios of medians, goals", ("what", "size", "found", "goal"), goals(run["cases"]))]
+
+
 def show(console: Console, run: dict[str, Any]) -> None:
-    for case in run["cases"]:
-        table = Table(title=_title(case), title_justify="left")
-        for name in HEADER:
-            table.add_column(name, justify="left" if name == "contestant" else "right")
-        for line in figures(case):
+    for each in _tables(run):
+        table = Table(title=each.title, title_justify="left")
+        for name in each.header:
+            table.add_column(name, justify="right" if name in NUMBERS else "left")
+        for line in each.lines:
             table.add_row(*line)
         console.print(table)
-    table = Table(title="ratios of medians, goals", title_justify="left")
-    for name in ("what", "size", "found", "goal"):
-        table.add_column(name)
-    for line in goals(run["cases"]):
-        table.add_row(*line)
-    console.print(table)
     console.print(_machine(run), soft_wrap=True, highlight=False)
 
 
@@ -138,24 +137,26 @@ def _machine(run: dict[str, Any]) -> str:
 
 
 def write_docs(page: Path, runs: list[dict[str, Any]]) -> None:
-    """Replaces what stands between the markers of the page."""
+    """Replaces what stands between the markers of each benchmark that was run."""
     text = page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n\n{_markdown(runs)}\n{END}{after}", encoding="utf-8")
+    for benchmark, begin in BEGIN.items():
+        if mine := [run for run in runs if run["benchmark"] == benchmark]:
+            before, _, rest = text.partition(begin)
+            _, _, after = rest.partition(END)
+            text = f"{before}{begin}\n\n{_markdown(mine)}\n{END}{after}"
+    page.write_text(text, encoding="utf-8")
 
 
 def _markdown(runs: list[dict[str, Any]]) -> str:
     lines: list[str] = []
     for run in runs:
         lines += [f"`{run['command']}`  ", _machine(run), ""]
-        for case in run["cases"]:
-            lines += [f"**{_title(case)}**", "", _row(HEADER), _row(["---", *["---:"] * (len(HEADER) - 1)])]
-            lines += [_row(line) for line in figures(case)] + [""]
-        lines += [_row(("ratio of medians", "size", "found", "goal")), _row(["---", "---", "---:", "---"])]
-        lines += [_row(line) for line in goals(run["cases"])] + [""]
+        for table in _tables(run):
+            lines += [f"**{table.title}**", "", _row(table.header)]
+            lines += [_row("---:" if name in NUMBERS else "---" for name in table.header)]
+            lines += [_row(line) for line in table.lines] + [""]
     return "\n".join(lines)
 
 
-def _row(cells: Any) -> str:
+def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"

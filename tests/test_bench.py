@@ -1,11 +1,15 @@
 """The benchmark's contestants do the same work; a tiny brokerage shows it."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 
+from bench.draw import require
+from bench.measure import ContestantError, NotFinishedError, run_measured
+from bench.report import BEGIN, END, write_docs
 from tasks.settings import PROJECT
 
 RULED = {
@@ -83,3 +87,86 @@ def test_pandas_and_huifang_reject_the_same_rows_for_the_same_reasons(tmp_path):
     assert json.loads(theirs.read_text(encoding="utf-8"))["tables"] == found
     assert found["customers"]["accepted"] == 2
     assert len(found["customers"]["reasons"]) == 7
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_huifang_draws_what_hashlib_draws_and_the_others_as_many_from_each_stratum(tmp_path):
+    names = ["huifang", "bare", "pandas", "pandas_categories", "r_sampling", "r_sps"]
+    done = run(
+        "-m", "bench", "draw", "--sizes", "2000", "--repeats", "1", "--no-probes", "--contestants", ",".join(names),
+        "--data", str(tmp_path),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (figures,) = tmp_path.glob("draw-*.json")
+    found = json.loads(figures.read_text(encoding="utf-8"))
+    first, later = found["cases"]
+    assert set(first["rounds"]) | set(found["skipped"]) == set(names)
+    assert set(found["skipped"]) <= {"r_sampling", "r_sps"}
+    assert all(f"SKIPPED {name}" in done.stdout for name in found["skipped"])
+    assert set(later["rounds"]) == {"huifang", "pandas", "pandas_categories"}
+    assert first["customers"] == 2000
+    assert first["pool"] > later["pool"] > first["drawn"] > 0
+    assert "ratios of medians, goals" in done.stdout
+    assert not [left for left in tmp_path.iterdir() if left.name.startswith("run-")]
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_rows_in_another_order_and_another_engine_draw_the_same_customers(tmp_path):
+    done = run(
+        "-m", "bench", "draw", "--sizes", "1000", "--repeats", "1", "--contestants", "huifang", "--data", str(tmp_path)
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (figures,) = tmp_path.glob("draw-*.json")
+    found = json.loads(figures.read_text(encoding="utf-8"))
+    assert found["probes"] == [{"contestant": "huifang", "rows shuffled": 1.0}]
+    assert [check for check in found["checks"] if "Spark" in check]
+
+
+@pytest.mark.parametrize(
+    ("sample", "said"),
+    [({"1|a": 2}, "1|b: None, not 1"), ({"1|a": 2, "1|b": 2}, "1|b: 2, not 1"), ({"1|a": 2, "1|b": 1}, None)],
+)
+def test_a_contestant_who_draws_another_number_is_an_error_that_names_the_stratum(sample, said):
+    if said is None:
+        require("pandas", "the counts per stratum", sample, {"1|a": 2, "1|b": 1})
+    else:
+        with pytest.raises(ContestantError, match=re.escape(f"pandas comes to another result: the counts per stratum is {said}")):
+            require("pandas", "the counts per stratum", sample, {"1|a": 2, "1|b": 1})
+
+
+def test_a_contestant_who_takes_too_long_is_ended(tmp_path):
+    words = [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)"]
+    with pytest.raises(NotFinishedError, match="was ended after 1 s"):
+        run_measured(words, environ={}, cwd=tmp_path, log=tmp_path / "log", cap_seconds=1)
+    assert (tmp_path / "log").read_text() == "begun\n"
+
+
+def test_the_figures_of_the_draw_say_what_was_met_and_replace_only_their_own_part_of_the_page(tmp_path):
+    cost = {"cpu_seconds": 1.0, "import_seconds": 0.5, "steps": {"draw": 2.5}}
+    rounds = {
+        "huifang": [cost | {"wall_seconds": 3.0, "inner_seconds": 2.5, "peak_mb": 1200.0}],
+        "pandas": [cost | {"wall_seconds": 12.6, "inner_seconds": 12.0, "peak_mb": 3000.0}],
+    }
+    case = {
+        "size": "L", "month": "later", "customers": 10_000_000, "pool": 8_000_000, "strata": 2500, "drawn": 125_000,
+        "bytes": 1_000_000, "rounds": rounds, "ended": {"samplics": 300.0},
+    }  # fmt: skip
+    ran = {
+        "benchmark": "draw", "command": "python -m bench draw", "began": "2026-11-22T00:00:00+00:00", "code_version": "x",
+        "machine": {"load before": "0.1"}, "repeats": 1, "cases": [case], "skipped": {"r_sps": "not there"},
+        "checks": ["equal"], "probes": [{"contestant": "pandas", "rows shuffled": 0.05, "older version": None}],
+    }  # fmt: skip
+    page = tmp_path / "page.md"
+    page.write_text(f"a\n{BEGIN['intake']}\nintake\n{END}\nb\n{BEGIN['draw']}\nold\n{END}\nc\n", encoding="utf-8")
+    write_docs(page, [ran])
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(f"a\n{BEGIN['intake']}\nintake\n{END}\nb\n{BEGIN['draw']}\n")
+    assert text.endswith(f"{END}\nc\n")
+    assert "old" not in text.replace("older version", "")
+    assert "| pandas groupby().sample ÷ huifang: frame + draw, whole process ≥ 4 | L later | 4.20 | met |" in text
+    assert "| highest memory of huifang: frame + draw < 1,000 MB | L later | 1,200 MB | not met |" in text
+    assert "| samplics srs_wor | not finished after 300 s | – | – | – |" in text
+    assert "| pandas groupby().sample | 5.0 % | not finished | – |" in text
+    assert "| skipped: R sps::sps | not there |" in text
