@@ -62,7 +62,7 @@ def main(month: str, customers: Path, prepared: Path, seed: str, result: Path) -
     if month in ("first", "prepare"):
         file = (prepared if month == "prepare" else settings.lake) / "frame.parquet"
         with timed(seconds, "frame written"):
-            frozen = lake.write_table(con, frozen, file, ["customer_id"])
+            frozen = lake.write_table(con, frozen, file, ["customer_id"], comes_sorted=True)
         with timed(seconds, "frame hashed"):
             found["frame_sha256"] = lake.text_sha256(con, frozen, is_sorted=True)
     if month == "prepare":

@@ -12,6 +12,7 @@ from datetime import date
 from pathlib import Path
 
 import ibis
+import pyarrow.parquet as pq
 import pytest
 
 from models.canonical import TABLES
@@ -380,3 +381,14 @@ def test_rows_of_a_rejected_owner_are_rejected_though_an_authorised_person_share
     taken = pull(settings, read_yaml(PROJECT / "profiles" / "berka.yaml", Profile), folder)
     assert reasons(taken["transactions"]) == {("customer_not_accepted", "customer_id"): 1}
     assert taken["transactions"].accepted == 1
+
+
+@pytest.mark.parametrize("ids", [["a", "b", "c"], ["b", "a", "c"], ["a", "a", "b"], []])
+def test_a_table_said_to_come_in_order_is_sorted_where_it_does_not(settings: Settings, ids: list[str]) -> None:
+    con = connect(settings)
+    table = ibis.memtable({"k": ids, "n": list(range(len(ids)))}, schema={"k": "string", "n": "int64"})
+    paths = [settings.lake / "frames" / f"{name}.parquet" for name in ("told", "sorted")]
+    write_table(con, table, paths[0], ["k"], comes_sorted=True)
+    write_table(con, table, paths[1], ["k"])
+    told, by_sort = (pq.read_table(path)["k"].to_pylist() for path in paths)
+    assert told == by_sort == sorted(ids)

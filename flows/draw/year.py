@@ -100,7 +100,7 @@ def _freeze(
 
     con = lake.connect(settings)
     source = lake.open_table(settings, customers.path, con)
-    judged = lake.keep(con, "judged", frame.judge(frame.Base(source, None, None), rules, base_on, by_hand))
+    judged = frame.judge(frame.Base(source, None, None), rules, base_on, by_hand)
     if by_hand:
         present = set(source.semi_join(frame.customer_ids(sorted(by_hand)), "customer_id").customer_id.execute())
         if unknown := sorted({*by_hand} - present):
@@ -125,8 +125,10 @@ def _freeze(
 
     path = Path("frames") / year_id
     frozen = frame.freeze(judged, ibis.memtable(plan.segments))
-    written = lake.write_table(con, frozen, settings.lake / path / "frame.parquet", ["customer_id"])
-    excluded = lake.write_table(con, frame.excluded(judged), settings.lake / path / "ledger.parquet", ["customer_id"])
+    written = lake.write_table(con, frozen, settings.lake / path / "frame.parquet", ["customer_id"], comes_sorted=True)
+    excluded = lake.write_table(
+        con, frame.excluded(judged), settings.lake / path / "ledger.parquet", ["customer_id"], comes_sorted=True
+    )
     named = ibis.union(*(t.mutate(kind=ibis.literal(kind)).select("kind", "customer_id") for kind, t in kinds.items()))
     named = lake.write_table(con, named, settings.lake / path / "contradictions.parquet", ["kind", "customer_id"])
     counted = named.group_by("kind").aggregate(customers=named.count()).execute()

@@ -15,6 +15,7 @@ import duckdb
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from ibis.backends.duckdb import Backend
 
@@ -155,7 +156,9 @@ def _field_of(expr: ir.Table, name: str) -> ir.StringValue:
     text = expr[name] if kind.is_string() else expr[name].cast("string")
     if kind.is_string():
         quoted = ibis.literal('"') + text.replace('"', '""') + '"'
-        text = text.re_search('[,"\r\n]').ifelse(quoted, text)
+        # Four plain searches take half the time of one regular expression.
+        is_special = text.contains(",") | text.contains('"') | text.contains("\r") | text.contains("\n")
+        text = is_special.ifelse(quoted, text)
     return text.fill_null("")
 
 
@@ -175,15 +178,21 @@ def sql_of(con: Backend, expr: ir.Table) -> str:
     return str(con.compile(expr))
 
 
-def write_table(con: Backend, expr: ir.Table, path: Path, order_by: list[str]) -> ir.Table:
-    """A table as sorted Parquet, whole or not at all; the table as it then lies on disk."""
+def write_table(
+    con: Backend, expr: ir.Table, path: Path, order_by: list[str], *, comes_sorted: bool = False
+) -> ir.Table:
+    """A table as sorted Parquet, whole or not at all; the table as it then lies on disk.
+
+    `comes_sorted` says that it is made row by row from a table that was written in this order; if that does not hold,
+    it is sorted all the same.
+    """
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         order_by = list(dict.fromkeys(order_by))
         if con.name == "duckdb":
-            ordered = sql_of(con, expr.order_by(*order_by))
-            con.raw_sql(f"COPY ({ordered}) TO {quoted(temporary)} (FORMAT parquet, COMPRESSION zstd)")
+            if not (comes_sorted and _copy_in_order(con, expr, temporary, order_by[0])):
+                _copy(con, expr.order_by(*order_by), temporary)
         else:
             with pq.ParquetWriter(temporary, expr.schema().to_pyarrow(), compression="zstd") as file:
                 for batch in batches(con, expr, order_by):
@@ -194,6 +203,29 @@ def write_table(con: Backend, expr: ir.Table, path: Path, order_by: list[str]) -
     finally:
         temporary.unlink(missing_ok=True)
     return con.read_parquet(str(path))
+
+
+def _copy(con: Backend, expr: ir.Table, file: Path) -> None:
+    con.raw_sql(f"COPY ({sql_of(con, expr)}) TO {quoted(file)} (FORMAT parquet, COMPRESSION zstd)")
+
+
+def _copy_in_order(con: Backend, expr: ir.Table, file: Path, key: str) -> bool:
+    """Whether the rows rise by a column when they are written as one thread makes them; a sort would hold them all."""
+    # With more threads DuckDB keeps the order of a file through a filter, not through a join.
+    ((threads,),) = con.raw_sql("SELECT current_setting('threads')").fetchall()
+    con.raw_sql("SET threads = 1")
+    try:
+        _copy(con, expr, file)
+    finally:
+        con.raw_sql(f"SET threads = {threads}")
+    with pq.ParquetFile(file) as written:
+        before: list[str] = []
+        for batch in written.iter_batches(BATCH_ROWS, columns=[key]):
+            keys = pa.concat_arrays([pa.array(before, batch.column(0).type), batch.column(0)])
+            if not pc.all(pc.less(keys[:-1], keys[1:])).as_py():
+                return False
+            before = keys[-1:].to_pylist()
+    return True
 
 
 def quoted(text: object) -> str:
