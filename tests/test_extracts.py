@@ -329,7 +329,7 @@ def test_a_header_missing_renamed_doubled_or_unexplained_is_named(header: list[s
         ({"columns": {"customer_id": "id"}}, "say where customer_name"),
         ({"columns": canonical_table("customers").columns | {"nick": "nick"}}, "no column nick"),
         ({"filters": [{"name": "a", "column": "x", "reason": "r"}]}, "either in or not_in"),
-        ({"surprise": 1}, "surprise: Extra inputs"),
+        ({"surprise": 1}, "surprise: unknown key"),
         ({"filters": [{"name": "a", "column": "x", "in": [1], "reason": "r"}]}, "filters.0.in.0: .*put it in quotes"),
         ({"filters": [{"name": "orphan", "column": "x", "in": ["1"], "reason": "r"}]}, "no rule can be named orphan"),
     ],
