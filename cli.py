@@ -648,13 +648,15 @@ def programme_explain(
         typer.Option(formats=["%Y-%m-%d"], help="The version that holds on this day; today when not given."),
     ] = None,
     language: Annotated[Literal["zh_CN", "en"] | None, typer.Option(help="HUIFANG_LANGUAGE when not given.")] = None,
+    file: Annotated[Path | None, typer.Option(help="A programme file to read in place of its version.")] = None,
 ) -> None:
     """Say in plain sentences what a programme will do."""
     from cli_programme import show_explained
     from models.calendar import SHANGHAI
 
     with _errors():
-        show_explained(name, on=_day(on) or datetime.now(SHANGHAI).date(), language=language, console=out)
+        day = _day(on) or datetime.now(SHANGHAI).date()
+        show_explained(name, on=day, language=language, file=file, console=out)
 
 
 @programme_app.command("try")

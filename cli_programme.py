@@ -6,16 +6,18 @@ Knows only how it is shown; what a key means stands in models.explain, the dry r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from flows.draw.rehearsal import Rehearsed, Told, rehearse_year
 from models import CallbackError
@@ -23,10 +25,10 @@ from models.explain import explain, strange_values, timeline
 from models.outcomes import Language
 from models.programme import Programme, check_versions
 from models.rehearsal import read_completion
-from tasks.settings import Settings, SettingsError, read_calendar, read_programmes, read_yaml
+from tasks.settings import Settings, SettingsError, programme_files, read_calendar, read_programmes, read_yaml
 
 SHOWN = 40
-"""Branches or marketers shown one by one; the rest is a number."""
+"""Shortfalls or marketers shown one by one; the rest is a number."""
 
 REASONS = {
     "excluded": "客户均已剔除 all excluded",
@@ -64,30 +66,70 @@ def check(paths: Sequence[Path], console: Console, err: Console) -> bool:
     named = list(paths) or sorted(settings.programmes.glob("*.yaml"))
     if not named:
         raise SettingsError(f"HUIFANG_PROGRAMMES: {settings.programmes} holds no .yaml file")
-    found, is_fine = [], True
+    found: dict[Path, Programme] = {}
+    faults = []
     for path in named:
         try:
             rules = read_yaml(path, Programme)
         except CallbackError as error:
-            err.print(str(error), markup=False, highlight=False, soft_wrap=True)
-            is_fine = False
+            faults.append(str(error))
             continue
-        for key, fault in strange_values(rules):
-            err.print(f"{path}: {key}: {fault}", markup=False, highlight=False, soft_wrap=True)
-            is_fine = False
-        found.append(rules)
+        found[path] = rules
+        faults += [f"{path}: {key}: {fault}" for key, fault in strange_values(rules)]
         console.print(f"{path}: {rules.programme} version {rules.version}, {rules.plan_sha256()[:12]}", soft_wrap=True)
-    check_versions(found)
-    return is_fine
+    faults += _doubled(found)
+    if not paths:
+        faults += [f"{path}: is not read; call it {path.stem}.yaml" for path in sorted(settings.programmes.glob("*.yml"))]
+    for fault in faults:
+        err.print(fault, markup=False, highlight=False, soft_wrap=True)
+    return not faults
 
 
-def show_explained(name: str, *, on: date, language: Language | None, console: Console) -> None:
-    """The version of a programme that holds on a day, in plain sentences."""
+def _doubled(found: Mapping[Path, Programme]) -> list[str]:
+    """Which files claim to be the same version of one programme."""
+    holders: dict[tuple[str, int], list[str]] = {}
+    for path, rules in found.items():
+        holders.setdefault((rules.programme, rules.version), []).append(path.name)
+    return [
+        f"{' and '.join(names)}: both are version {version} of {programme}; give the later one a higher version"
+        for (programme, version), names in holders.items()
+        if len(names) > 1
+    ]
+
+
+def _files_with(settings: Settings, name: str, draft: Path | None) -> list[Programme]:
+    """The programmes in use, with a draft in place of the version that it says it is."""
+    if draft is None:
+        return read_programmes(settings)
+    given = read_yaml(draft, Programme)
+    if given.programme != name:
+        raise SettingsError(f"{draft}: is of programme {given.programme}, not {name}")
+    others = [read_yaml(path, Programme) for path in programme_files(settings) if path.resolve() != draft.resolve()]
+    check_versions(others)
+    return [one for one in others if (one.programme, one.version) != (name, given.version)] + [given]
+
+
+def show_explained(name: str, *, on: date, language: Language | None, file: Path | None, console: Console) -> None:
+    """The version of a programme that holds on a day, in plain sentences of at most 100 columns."""
     settings = Settings()
-    for section in explain(read_programmes(settings), name, on, language or settings.language):
+    for section in explain(_files_with(settings, name, file), name, on, language or settings.language):
         console.print(f"[bold]{section.title}[/]", highlight=False)
-        for line in section.lines:
-            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=not console.is_terminal)
+        for sentence in section.lines:
+            first, *rest = _wrap(sentence, min(console.width, 100) - 6, console)
+            for line in (f"  · {first}", *(f"    {line}" for line in rest)):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+CLOSING = "，。；：、）》”！？"
+
+
+def _wrap(sentence: str, columns: int, console: Console) -> list[str]:
+    """A sentence in lines, a Chinese sign taking two columns; none begins with a closing sign."""
+    lines = [line.plain.rstrip() for line in Text(sentence).wrap(console, columns)]
+    for at in range(1, len(lines)):
+        while lines[at][:1] and lines[at][0] in CLOSING:
+            lines[at - 1], lines[at] = lines[at - 1] + lines[at][0], lines[at][1:]
+    return [line for line in lines if line]
 
 
 def rehearse(
@@ -95,12 +137,7 @@ def rehearse(
 ) -> bool:
     """Play a programme year on the pulled base and show it; whether nothing falls short. Nothing is stored."""
     settings, share = Settings(), read_completion(completion)
-    files = read_programmes(settings)
-    if file is not None:
-        given = read_yaml(file, Programme)
-        if given.programme != name:
-            raise SettingsError(f"{file}: is of programme {given.programme}, not {name}")
-        files = [one for one in files if (one.programme, one.version) != (name, given.version)] + [given]
+    files = _files_with(settings, name, file)
     with _progress(err) as told:
         found = rehearse_year(settings, files, name, year, read_calendar(settings), of_calls=share, told=told)
     if as_json:
@@ -119,6 +156,7 @@ def _plain(found: Rehearsed, completion: str) -> dict[str, Any]:
         "ends": found.played.ends.to_dict("records"),
         "postponed": dict(found.played.postponed),
         "unplanned": dict(found.played.unplanned),
+        "heaviest_days": found.played.days.nlargest(10, "calls").to_dict("records"),
         "would_stop_at": [label.en for label in found.refusals],
         "notes": [label.en for label in found.notes],
     }
@@ -132,6 +170,13 @@ def _show(found: Rehearsed, completion: str, language: Language, console: Consol
         f"{found.programme} {found.year}: version {versions}, base {found.base:,} of {found.base_on}, "
         f"eligible {found.eligible:,}, excluded {excluded}; {completion} of the calls completed; nothing is stored",
         highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    console.print(
+        f"假设：每组的前 n 个回访完成 ⌊{completion} × n⌋ 个，其余失败，都在下次抽取前答复；不计免打扰期、其他方案的任务和人工例外"
+        if language == "zh_CN"
+        else f"assumed: of the first n calls of a group ⌊{completion} × n⌋ are completed and the rest fails, all before the next "
+        "draw; no-recontact windows, other programmes' calls and exceptions by hand are left out",
+        markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip
     for label in found.refusals:
         console.print(f"[bold red]{'正式抽取会停止' if language == 'zh_CN' else 'the draw would stop'}[/]:", end=" ")
@@ -147,25 +192,15 @@ def _show(found: Rehearsed, completion: str, language: Language, console: Consol
     for name in (*(str(period)[5:] for period in grid.columns), "Σ", "goal", "done", "short"):
         table.add_column(name, justify="right", no_wrap=True)
     ends = played.ends.groupby("branch_no")[["goal", "completed", "shortfall"]].sum()
-    for branch in list(grid.index)[:SHOWN]:
-        table.add_row(str(branch), *_cells(grid.loc[branch]), *_cells([grid.loc[branch].sum(), *ends.loc[branch]]))
-    if len(grid) > SHOWN:
-        table.add_row(f"+ {len(grid) - SHOWN}", *[""] * (len(grid.columns) + 4))
+    # A branch whose marketers have all left has calls and owes nothing any more.
+    for branch, owed in ends.reindex(grid.index, fill_value=0).iterrows():
+        table.add_row(str(branch), *_cells(grid.loc[branch]), *_cells([grid.loc[branch].sum(), *owed]))
     table.add_section()
     table.add_row("company", *_cells(grid.sum()), *_cells([grid.to_numpy().sum(), *ends.sum()]))
     widest = 10 + len(table.columns) * (2 + len(f"{int(grid.to_numpy().sum()):,}"))
     Console(file=console.file, width=max(console.width, widest)).print(table)
 
-    short = months[months["shortfall"] > 0]
-    if len(short):
-        table = Table(title="缺额 shortfalls", title_justify="left")
-        for name in ("period", "reason", "groups", "places"):
-            table.add_column(name, justify="right" if name in ("groups", "places") else "left")
-        for (period, reason), rows in short.groupby(["period", "reason"], sort=True):
-            table.add_row(
-                str(period), REASONS.get(str(reason), str(reason)), *_cells([len(rows), rows["shortfall"].sum()])
-            )
-        console.print(table)
+    _show_shortfalls(months, console)
     behind = played.ends[played.ends["reason"] != ""]
     if len(behind):
         title = (
@@ -186,9 +221,12 @@ def _show(found: Rehearsed, completion: str, language: Language, console: Consol
         console.print(table)
     if len(played.days):
         most = played.days.loc[played.days["calls"].idxmax()]
+        house = played.days.groupby("call_on")["calls"].sum()
         console.print(
-            f"heaviest day: {most['desk']} on {most['call_on']}, {int(most['calls']):,} calls", highlight=False
-        )
+            f"heaviest day: {most['desk']} on {most['call_on']}, {int(most['calls']):,} calls; "
+            f"company on {house.idxmax()}, {int(house.max()):,} calls",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
     for name, counts in (
         ("fall due later, for want of capacity", played.postponed),
         ("find no workday", played.unplanned),
@@ -199,6 +237,28 @@ def _show(found: Rehearsed, completion: str, language: Language, console: Consol
     console.print(
         "每月按期足额、年末均达标 nothing falls short" if played.is_fine else "有缺额，见上 something falls short"
     )
+
+
+def _show_shortfalls(months: pd.DataFrame, console: Console) -> None:
+    """Places that capacity or too few customers took away: each branch with its months, the largest first."""
+    short = months[months["shortfall"] > 0]
+    if short.empty:
+        return
+    table = Table(title="缺额 shortfalls", title_justify="left")
+    for name in ("branch", "reason", "months", "groups", "places"):
+        table.add_column(name, justify="right" if name in ("groups", "places") else "left", overflow="fold")
+    by_branch = [
+        (str(branch), str(reason), sorted({str(period)[5:] for period in rows["period"]}), rows["group_key"].nunique(),
+         int(rows["shortfall"].sum()))
+        for (branch, reason), rows in short.groupby(["branch_no", "reason"])
+    ]  # fmt: skip
+    by_branch.sort(key=lambda row: (-row[4], row[0]))
+    for branch, reason, periods, groups, places in by_branch[:SHOWN]:
+        table.add_row(branch, REASONS.get(reason, reason), " ".join(periods), *_cells([groups, places]))
+    rest = by_branch[SHOWN:]
+    if rest:
+        table.add_row(f"+ {len(rest)}", "", "", "", *_cells([sum(row[4] for row in rest)]))
+    console.print(table)
 
 
 def _cells(values: Any) -> list[str]:

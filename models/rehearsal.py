@@ -25,7 +25,7 @@ from models.campaign import COUNT, Pace, deal
 from models.frame import FrameError
 from models.programme import ChainSeed, CoverageGoal, Programme, UnknownProgramme, version_on
 from models.roster import HQ
-from models.sampling import activations, allocate
+from models.sampling import activations, extend
 
 UNCOVERED = ("excluded", "no_customers", "few_customers", "exhausted", "capacity", "not_completed")
 """Why a marketer is not covered: all his customers are excluded; he has none; he has fewer than asked for; all were
@@ -180,6 +180,7 @@ class Rehearsal:
         }
         self._customers = [int(n) for n in cells["customers"]]
         self._never = list(self._customers)
+        self._done = [0] * len(self._customers)
         self._calls: dict[tuple[int, str, str], list[int]] = defaultdict(lambda: [0, 0])
         """Completed and failed by cell, and by the group and stratum they were drawn under."""
         self._answered: Counter[str] = Counter()
@@ -319,18 +320,25 @@ class Rehearsal:
         return [(stratum, taken[stratum], done[stratum]) for stratum, *_ in strata if taken[stratum]]
 
     def _book(self, group: str, stratum: str, taken: int, done: int, cells: Sequence[int]) -> None:
-        """Whom the calls of a stratum took: of its cells in proportion to those never taken, as chance would on average."""
-        if len(cells) == 1:
-            of_cell, completed = {str(cells[0]): taken}, {str(cells[0]): done}
-        else:
-            of_cell = allocate({str(cell): self._never[cell] for cell in cells}, taken)
-            completed = allocate(of_cell, done)
-        for key, calls in of_cell.items():
-            if calls:
-                self._never[int(key)] -= calls
-                counts = self._calls[int(key), group, stratum]
-                counts[0] += completed[key]
-                counts[1] += calls - completed[key]
+        """Whom the calls of a stratum took: over the year of its cells in proportion to their customers, as chance would
+        on average, and so the completed.
+        """
+        names = {str(cell): cell for cell in cells}
+        of_cell, completed = dict.fromkeys(names, taken), dict.fromkeys(names, done)
+        if len(cells) > 1:
+            sizes = {name: self._customers[cell] for name, cell in names.items()}
+            left = {name: self._never[cell] for name, cell in names.items()}
+            gone = {name: sizes[name] - left[name] for name in names}
+            of_cell = extend(sizes, gone, left, taken)
+            called = {name: gone[name] + of_cell[name] for name in names}
+            completed = extend(called, {name: self._done[cell] for name, cell in names.items()}, of_cell, done)
+        for name, cell in names.items():
+            if of_cell[name]:
+                self._never[cell] -= of_cell[name]
+                self._done[cell] += completed[name]
+                counts = self._calls[cell, group, stratum]
+                counts[0] += completed[name]
+                counts[1] += of_cell[name] - completed[name]
 
     def end(self) -> RehearsedYear:
         """The year after its last month. Raises RehearsalError when no month was played."""
@@ -365,7 +373,7 @@ class Rehearsal:
             if not reason and eligible < asked:
                 reason = "few_customers"
             elif not reason and done < asked:
-                reason = "capacity" if group in short else "not_completed" if left[group] else "exhausted"
+                reason = "exhausted" if not left[group] else "capacity" if group in short else "not_completed"
             short_of = max(0, goal - done)
             rows.append((group, branch, eligible, goal, calls.get(group, 0), done, left[group], short_of, reason))
         found = pd.DataFrame(rows, columns=list(ENDS.columns))

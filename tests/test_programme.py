@@ -9,7 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from cli import app
-from models.explain import explain, timeline
+from models.explain import default_keys, explain, timeline
 from models.programme import Programme, UnknownProgramme, version_on
 from tasks.settings import PROJECT, SettingsError, read_yaml
 
@@ -189,3 +189,67 @@ def test_the_shipped_programmes_are_explained(name, language):
     result = CliRunner().invoke(app, ["programme", "explain", name, "--language", language, "--on", "2026-03-01"])
     assert result.exit_code == 0
     assert len(result.output.splitlines()) > 40
+
+
+def test_the_check_names_doubled_files_strange_endings_and_the_line_of_each_fault(tmp_path):
+    text = (PROJECT / "programmes" / "daily_risk.yaml").read_text(encoding="utf-8")
+    (tmp_path / "one.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "two.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "late.yml").write_text(text, encoding="utf-8")
+    broken = text.replace('rate: "0.10" ', "rate: 0.10 ").replace("list_to:", "lst_to:")
+    (tmp_path / "wrong.yaml").write_text(broken, encoding="utf-8")
+    line = next(n for n, line in enumerate(text.splitlines(), 1) if "rate:" in line)
+    result = CliRunner().invoke(app, ["programme", "check"], env={"HUIFANG_PROGRAMMES": str(tmp_path), "COLUMNS": "200"})
+    assert result.exit_code == 2
+    for words in (
+        "one.yaml and two.yaml: both are version 1 of daily_risk",
+        "late.yml: is not read; call it late.yaml",
+        f"line {line}: goal.rate: 0.1 is no decimal in quotes",
+        "lst_to: unknown key; did you mean list_to?",
+        "list_to: is missing",
+    ):
+        assert words in result.output
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("capacity: many", "expected a whole number or a mapping with the keys per_workday, branches; found 'many'"),
+        ("capacity: {per_day: 3}", "did you mean per_workday?"),
+        ("capacity: {per_workday: 3, branches: {1001: 5}}", "capacity.branches.1001: this key is read as no text"),
+        ("capacity: 400\nper_workday: 20", "it belongs below capacity"),
+        ("capacity: yes", "found 'yes'"),
+        ("capacity: 0", "0 is too small; at least 1"),
+    ],
+)
+def test_a_key_of_two_forms_says_which_is_wrong(tmp_path, wrong, said):
+    with pytest.raises(SettingsError) as refused:
+        read_yaml(written(tmp_path, text_with("capacity: 400 ", wrong + " ")), Programme)
+    assert said in str(refused.value)
+    assert "Capacity" not in str(refused.value)
+
+
+def test_what_is_written_without_quotes_is_what_is_read(tmp_path):
+    text = text_with('closing_hour: "17:30"', "closing_hour: 17:30").replace("cut_off: \"12-31\"", "cut_off: 11-30")
+    rules = read_yaml(written(tmp_path, text), Programme)
+    assert (f"{rules.closing_hour:%H:%M}", rules.monthly_plan.cut_off) == ("17:30", "11-30")
+    with pytest.raises(SettingsError, match=r"line 7, column 13: 2011-02-30 is no day of the calendar"):
+        read_yaml(written(tmp_path, text_with("valid_from: 2011-01-01", "valid_from: 2011-02-30")), Programme)
+
+
+def test_a_draft_is_read_back_in_place_of_its_version(tmp_path):
+    file = written(tmp_path, DAILY | {"due_workdays": 19})
+    result = CliRunner().invoke(app, ["programme", "explain", "daily_risk", "--file", str(file)], env={"COLUMNS": "120"})
+    assert result.exit_code == 0
+    assert "19 个工作日" in result.output
+    assert max(sum(2 if ord(sign) > 0x2E80 else 1 for sign in line) for line in result.output.splitlines()) <= 104
+    other = CliRunner().invoke(app, ["programme", "explain", "marketer_conduct", "--file", str(file)])
+    assert other.exit_code == 2
+
+
+def test_the_shipped_files_say_where_each_rule_comes_from_and_leave_little_to_defaults():
+    for content in (DAILY, CONDUCT):
+        rules = programme(content)
+        assert {text.text for text in rules.rules}
+        assert all(e.source.holds_from == date(2010, 5, 1) for e in rules.exclusions)  # the day No. 11 came into force
+        assert set(default_keys(rules)) <= {"valid_to", "population", "strata", "weights", "monthly_plan", "no_recontact"}

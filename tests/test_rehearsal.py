@@ -144,3 +144,79 @@ def test_a_home_without_a_store_is_left_without_one(tmp_path):
     assert result.exit_code == 2
     assert "huifang run pull" in result.output
     assert not home.exists()
+
+
+def draft(tmp_path, name="draft.yaml", base="daily_risk", **changes):
+    content = yaml.safe_load((PROJECT / "programmes" / f"{base}.yaml").read_text(encoding="utf-8"))
+    path = tmp_path / name
+    path.write_text(yaml.safe_dump(content | changes, allow_unicode=True), encoding="utf-8")
+    return str(path)
+
+
+def test_a_plan_changed_in_june_is_rehearsed_with_both_versions(pulled, tmp_path):
+    goal = {"kind": "rate", "rate": "0.20", "source": {"text": "某规定", "holds_from": "2026-06-01"}}
+    file = draft(tmp_path, version=2, valid_from="2026-06-01", goal=goal, strata=["risk_level"])
+    now, later = rehearse(pulled, "daily_risk"), rehearse(pulled, "daily_risk", "--file", file)
+    assert set(now["versions"].values()) == {1}
+    assert [later["versions"][f"2026-{month:02}"] for month in (1, 5, 6, 12)] == [1, 1, 2, 2]
+    until_may = [[row for row in found["months"] if row["period"] < "2026-06"] for found in (now, later)]
+    assert until_may[0] == until_may[1]
+    goals = [sum(end["goal"] for end in found["ends"]) for found in (now, later)]
+    assert 1.9 * goals[0] < goals[1] <= 2 * goals[0] + 1
+    assert later["is_fine"]
+
+
+def test_months_after_the_cut_off_are_not_rehearsed(pulled, tmp_path):
+    file = draft(tmp_path, monthly_plan={"by": "workdays", "cut_off": "09-15"})
+    found = rehearse(pulled, "daily_risk", "--file", file)
+    assert max(month["period"] for month in found["months"]) == "2026-09"
+    assert [note[:7] for note in found["notes"] if "cut-off" in note] == ["2026-10", "2026-11", "2026-12"]
+    assert found["is_fine"]
+
+
+def test_a_frozen_year_is_rehearsed_by_todays_files_and_says_so(pulled, tmp_path):
+    house = pulled.copy(tmp_path / "home")
+    before = rehearse(house, "daily_risk")
+    house.call("run", "draw", "--programme", "daily_risk", "--period", "2026-01", *at("2026-01-04", "07:30"))
+    after = rehearse(house, "daily_risk")
+    assert after["months"] == before["months"]
+    assert not before["notes"]
+    (note,) = after["notes"]
+    assert "daily_risk-2026 is frozen" in note
+    (changed,) = rehearse(house, "daily_risk", "--file", draft(tmp_path, due_workdays=9))["notes"]
+    assert "not the plan that was frozen" in changed
+
+
+def test_rejected_customers_without_a_waiver_are_said_and_left_out(pulled, tmp_path):
+    house = pulled.copy(tmp_path / "home")
+    path = house.home / "inbox" / "customers.csv"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    fields = lines[40].split(",")
+    fields[lines[0].split(",").index("open_on")] = "2019-02-31"
+    path.write_text("\n".join([*lines[:40], ",".join(fields), *lines[41:]]) + "\n", encoding="utf-8")
+    house.pull()
+    found = rehearse(house, "daily_risk", exits=(1,))
+    assert (found["rejected"], found["base"]) == (1, 1500)
+    (said,) = found["would_stop_at"]
+    assert "huifang waive 2025-12-31" in said
+    house.call("waive", "2025-12-31", "--by", "合规总监", "--reason", "已销户")
+    assert not rehearse(house, "daily_risk", exits=(0,))["would_stop_at"]
+
+
+def test_a_reason_that_excludes_nobody_is_pointed_out(pulled, tmp_path):
+    source = {"text": "本公司", "holds_from": "2020-01-01"}
+    file = draft(
+        tmp_path, exclusions=[{"reason": "vip", "column": "segment", "values": ["very_important"], "source": source}]
+    )
+    assert "no customer of the base is excluded as vip" in "".join(rehearse(pulled, "daily_risk", "--file", file)["notes"])
+
+
+def test_each_branch_that_falls_short_is_shown_with_its_months(pulled, tmp_path):
+    file = draft(tmp_path, capacity=1)
+    shown = pulled.call("programme", "try", "daily_risk", "--period", "2026", "--file", file, exits=(1,)).output
+    found = rehearse(pulled, "daily_risk", "--file", file)
+    for branch in {month["branch_no"] for month in found["months"] if month["shortfall"]}:
+        short = [month for month in found["months"] if month["branch_no"] == branch and month["shortfall"]]
+        line = next(line for line in shown.splitlines() if f" {branch} " in line and "capacity" in line)
+        assert " ".join(month["period"][5:] for month in short) in line
+        assert f" {sum(month['shortfall'] for month in short)} " in line
