@@ -377,6 +377,20 @@ def test_a_file_changed_without_a_higher_version_is_refused_for_the_next_month_o
     assert house.count("campaign") == 1
 
 
+def test_a_status_that_no_customer_can_have_stops_the_freeze(pulled, tmp_path):
+    exclusions = [
+        {
+            "reason": "dormant",
+            "column": "status",
+            "values": ["Dormant"],
+            "source": {"text": "x", "holds_from": date(2020, 1, 1)},
+        }
+    ]
+    house = programme(pulled.copy(tmp_path / "home"), "daily_risk", file="daily_risk.yaml", exclusions=exclusions)
+    assert "'Dormant' is no status" in re.sub(r"\s+", " ", draw(house, "2026-03", exits=(2,)))
+    assert house.count("programme_year") == 0
+
+
 def test_months_are_drawn_in_order(pulled, tmp_path):
     house = pulled.copy(tmp_path / "home")
     draw(house, "2026-04")

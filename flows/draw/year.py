@@ -8,6 +8,7 @@ from prefect import get_run_logger, task
 
 from models import frame, sampling
 from models.calendar import Period
+from models.explain import strange_values
 from models.programme import ChainSeed, Programme, version_on
 from models.tables import Campaign, ProgrammeYear
 from tasks import lake, records
@@ -66,6 +67,9 @@ def _freeze(
     settings: Settings, store: Store, rules: Programme, span: Period, known: list[ProgrammeYear], *, now: datetime
 ) -> ProgrammeYear:
     """A base judged by a plan: the first of the year, or the same base once more under a changed plan."""
+    strange = strange_values(rules)
+    if strange:
+        raise frame.FrameError(f"programme {rules.programme}: {strange[0][0]}: {strange[0][1]}")
     year_number, version = span.first.year, len(known) + 1
     year_id = f"{rules.programme}-{year_number}" + (f".{version}" if known else "")
     base_on = date(year_number - 1, 12, 31)
