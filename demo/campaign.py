@@ -292,6 +292,7 @@ def show(found: dict[str, Any], built: Extracts, home: Path, console: Console) -
         ("回访登记表（已解密的副本） a callback sheet, decrypted copy", sheet),
         ("各营业部口令 each branch's key", home / "keys" / "branches"),
         ("看板 dashboard", "huifang serve → http://127.0.0.1:4200"),
+        ("复核抽样 the sample, replayed", "huifang verify daily_risk-2026-03 --export DIR"),
         ("各期次现状 where each campaign stood then", f"huifang status --as-of {MONTH[-1][1]}"),
         ("命令与输出 commands and their output", home / "log" / "demo.log"),
     ):
