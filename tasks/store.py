@@ -165,8 +165,7 @@ def record(
         session.execute(text("select pg_advisory_xact_lock(:key)"), {"key": zlib.crc32(b"huifang:audit")})
     session.flush()
     last = session.scalar(select(Audit.sha256).order_by(Audit.id.desc()).limit(1)) or "0" * 64
-    body = json.dumps(payload, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
-    payload_sha256 = hashlib.sha256(body.encode()).hexdigest()
+    payload_sha256 = hash_payload(payload)
     line = "\n".join([last, actor, action, subject, payload_sha256, at.isoformat()])
     session.add(
         Audit(
@@ -179,6 +178,12 @@ def record(
             at=at,
         )
     )
+
+
+def hash_payload(payload: Mapping[str, Any]) -> str:
+    """What a row of the audit chain keeps of a decision."""
+    body = json.dumps(payload, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(body.encode()).hexdigest()
 
 
 def _prepare_sqlite(engine: Engine) -> None:

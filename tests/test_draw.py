@@ -191,6 +191,10 @@ TAMPERED = {
     "a place of the year": "update stratum set places = places + 1 where rowid = (select min(rowid) from stratum)",
     "a committed share": "update campaign_group set share = share + 1 where rowid = (select max(rowid) from campaign_group)",
     "a count of the ledger": "update exclusion set customers = customers + 1 where rowid = (select min(rowid) from exclusion)",
+    "the day of a commitment": "update campaign set as_of = '2026-03-03' where period = '2026-03'",
+    "a count of a draw": "update draw set drawn = drawn + 1 where campaign_id = 'daily_risk-2026-05'",
+    "a form": "update drawn_customer set form = 'conduct', developer_id = '' where rowid = (select min(rowid) from drawn_customer)",
+    "a row of the audit chain gone": "delete from audit where id = 3",
     "an assignment gone": "delete from assignment_purpose where rowid = (select max(rowid) from assignment_purpose)",
 }
 

@@ -14,7 +14,7 @@ from models.programme import CoverageGoal, Programme
 from models.tables import Campaign, Chain, Draw, ProgrammeYear, Seed
 from tasks import export, lake, records
 from tasks.settings import Settings, SettingsError
-from tasks.store import Store
+from tasks.store import Store, hash_payload
 
 
 class Check(NamedTuple):
@@ -34,11 +34,15 @@ def verify(settings: Settings, store: Store, campaign_id: str) -> list[Check]:
         chain = records.chain_of(session, year)
     con = lake.connect(settings)
     checks: list[Check] = []
+    if chain is not None:
+        first = versions[0]
+        is_same = (chain.frame_sha256, chain.plan_sha256) == (first.frame_sha256, first.plan_sha256)
+        checks.append(Check("K₀ committed with this frame and plan", is_same, chain.k0))
     used = {month.programme_year_id for month in months}
     for one in versions:
         if one.id in used:
             checks += check_year(settings, store, con, one, label="" if len(used) == 1 else f"{one.id}: ")
-    if checks and not all(check.is_same for check in checks if check.name.endswith("frame")):
+    if not all(check.is_same for check in checks if check.name.endswith(": frame") or check.name == "frame"):
         return checks
     before: set[str] = set()
     for month in months:
@@ -137,6 +141,7 @@ def check_month(
             return [Check(f"{label}state", False, f"unreadable: {error}")], before
         state_sha256 = campaign.text_sha256(text)
         found.append(Check(f"{label}state", state_sha256 == issued.state_sha256, state_sha256))
+        found.append(check_header(state, issued, year, chain, label=label))
         found.append(check_counts(rules, year, state, groups, strata, label=label))
         found.append(check_taken(state, earlier, rows, ends, issued, label=label))
         kept_back = campaign.blocked(text)
@@ -164,8 +169,49 @@ def check_month(
         Check(f"{label}sample drawn again", again_sha256 == draw.sample_sha256, again_sha256),
         Check(f"{label}sample in the store", stored_sha256 == draw.sample_sha256, stored_sha256),
         check_calls(again, called, before, taken, label=label),
+        check_forms(stored, draw, seed, label=label),
+        check_decisions(store, issued, draw, seed, label=label),
     ]
     return found, before | called
+
+
+def check_header(
+    state: dict[str, Any], issued: Campaign, year: ProgrammeYear, chain: Chain | None, *, label: str
+) -> Check:
+    """What the committed text says of its day, plan, calendar and chain beside the rows of the store."""
+    told = {
+        "campaign": issued.id,
+        "period": issued.period,
+        "programme_year": f"{year.programme}-{year.year}",
+        "version": year.version,
+        "as_of": issued.as_of.isoformat(),
+        "calendar_version": issued.calendar_version,
+        "k0": chain.k0 if chain else "",
+    }
+    wrong = sorted(key for key, value in told.items() if state.get(key) != value)
+    return Check(f"{label}day, plan, calendar and K₀", not wrong, ", ".join(wrong) or str(issued.as_of))
+
+
+def check_forms(stored: pd.DataFrame, draw: Draw, seed: Seed, *, label: str) -> Check:
+    """How many were drawn, by which attempt, and that the form is conduct where somebody developed the customer."""
+    counts = (int(stored["kind"].eq("sample").sum()), int(stored["kind"].eq("reserve").sum()))
+    forms = stored["form"].eq("conduct") == stored["developer_id"].ne("")
+    is_same = counts == (draw.drawn, draw.reserve) and bool(forms.all()) and draw.attempt == seed.attempt
+    return Check(f"{label}counts, attempt and forms", is_same, f"{counts[0]} + {counts[1]}")
+
+
+def check_decisions(store: Store, issued: Campaign, draw: Draw, seed: Seed, *, label: str) -> Check:
+    """Commitment, seed and draw as the audit chain kept them."""
+    with store.begin() as session:
+        said, is_chained = records.decisions_on(session, issued.id), records.is_chained(session)
+    expected = {
+        ("commit", hash_payload({"state": issued.state_sha256})),
+        ("seed", hash_payload({"seed": seed.seed})),
+        ("draw", hash_payload({"sample": draw.sample_sha256})),
+    }
+    missing = sorted(action for action, _ in expected - said)
+    found = ", ".join(missing) + " otherwise" if missing else "chained" if is_chained else "the chain is broken"
+    return Check(f"{label}audit chain", not missing and is_chained, found)
 
 
 def check_counts(

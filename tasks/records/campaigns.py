@@ -17,6 +17,7 @@ from models.tables import (
     AssignmentEnd,
     AssignmentHandover,
     AssignmentPurpose,
+    Audit,
     Campaign,
     CampaignGroup,
     CampaignStratum,
@@ -336,6 +337,24 @@ def add_campaign(session: Session, campaign: Campaign, groups: pd.DataFrame, str
     session.flush()
     insert_rows(session, CampaignGroup, groups, campaign_id=campaign.id)
     insert_rows(session, CampaignStratum, strata, campaign_id=campaign.id)
+
+
+def decisions_on(session: Session, subject: str) -> set[tuple[str, str]]:
+    """What the audit chain says was decided on a subject: action and hash of the payload."""
+    return {
+        (row.action, row.payload_sha256)
+        for row in session.execute(select(Audit.action, Audit.payload_sha256).where(Audit.subject == subject))
+    }
+
+
+def is_chained(session: Session) -> bool:
+    """Whether each row of the audit chain names the hash of the one before, from the first on."""
+    before = "0" * 64
+    for previous, own in session.execute(select(Audit.prev_sha256, Audit.sha256).order_by(Audit.id)):
+        if previous != before:
+            return False
+        before = own
+    return True
 
 
 def groups_of(session: Session, campaign_id: str) -> pd.DataFrame:
