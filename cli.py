@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -391,7 +392,7 @@ def exception_capacity(
     now: Now = None,
 ) -> None:
     """Let a group take on more or fewer calls in one month than the programme says."""
-    _give("capacity", programme, int(period[:4]), by, reason, now, period=period, group_key=group, calls=calls)
+    _give("capacity", programme, 0, by, reason, now, period=period, group_key=group, calls=calls)
 
 
 @exception_app.command("reopen")
@@ -405,7 +406,7 @@ def exception_reopen(
     now: Now = None,
 ) -> None:
     """Let a month draw from the failures of an exhausted stratum once more, in ticket order."""
-    _give("reopen", programme, int(period[:4]), by, reason, now, period=period, group_key=group, stratum=stratum)
+    _give("reopen", programme, 0, by, reason, now, period=period, group_key=group, stratum=stratum)
 
 
 def _give(kind: str, programme: str, year: int, by: str, note: str, now: datetime | None, **subject: Any) -> None:
@@ -415,7 +416,12 @@ def _give(kind: str, programme: str, year: int, by: str, note: str, now: datetim
 
     with _errors():
         if "period" in subject:
-            read_period(subject["period"])
+            span = read_period(subject["period"])
+            if not re.fullmatch(r"[0-9]{4}-[0-9]{2}", span.name):
+                raise typer.BadParameter(
+                    f"period {span.name}: programmes are drawn by the month; write one such as 2026-03"
+                )
+            year = span.first.year
         blank = {"customer_id": "", "period": "", "group_key": "", "stratum": "", "calls": 0, "reason_code": ""}
         row = HandMade(
             programme=programme, year=year, kind=kind, note=_person(note), approver=_person(by), given_at=_moment(now),

@@ -117,7 +117,7 @@ def reveal(
             if on is None:
                 raise DecisionRefused("--on DAY: of which day is the public number?")
             after = max([issued.committed_at, *(row.decided_at for row in _aborts(session, campaign_id))])
-            campaign.check_public(rules.seed.public, value, on, after, now)
+            campaign.check_public(rules.seed.public, value, on, after, now, read_calendar(Settings()))
         else:
             if not current.public:
                 raise DecisionRefused(
@@ -175,6 +175,10 @@ def abort(campaign_id: str, *, by: str, reason: str, now: datetime, console: Con
         if not current.public:
             raise DecisionRefused(
                 f"{campaign_id}: nothing is entered for attempt {current.number}; there is nothing to give up"
+            )
+        if current.link:
+            raise DecisionRefused(
+                f"{campaign_id}: number and link are both entered, everybody can tell the seed; the next run of draw draws with it"
             )
         if records.seed_of(session, campaign_id) is not None:
             raise DecisionRefused(f"{campaign_id}: its seed is stored; the next run of draw draws with it")

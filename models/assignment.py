@@ -473,7 +473,7 @@ def hand_over(calls: pd.DataFrame, handovers: pd.DataFrame, day: date) -> pd.Dat
     calls: assignment_id, branch_no, state; one that is not open stays where it was. handovers: see branch_on. A second
     call with the new branches finds nothing.
     """
-    standing = _stand_ins(handovers, day)
+    standing = stand_ins(handovers, day)
     moving = calls.loc[calls["state"].eq("open") & calls["branch_no"].isin(standing), ["assignment_id", "branch_no"]]
     moved = pd.DataFrame(
         {
@@ -491,10 +491,11 @@ def branch_on(branch_no: str, handovers: pd.DataFrame, day: date) -> str:
     handovers: from_branch, to_branch, valid_from (included); of several hand-overs of a branch the last one holds.
     Raises AssignmentError when they lead in a circle, or when a branch has two on one day.
     """
-    return _stand_ins(handovers, day).get(branch_no, branch_no)
+    return stand_ins(handovers, day).get(branch_no, branch_no)
 
 
-def _stand_ins(handovers: pd.DataFrame, day: date) -> dict[str, str]:
+def stand_ins(handovers: pd.DataFrame, day: date) -> dict[str, str]:
+    """Which branch stands for each branch that was handed over by a day; see branch_on."""
     known = HANDOVERS.validate(
         handovers[["from_branch", "to_branch", "valid_from"]]
         .astype({"from_branch": "str", "to_branch": "str", "valid_from": "datetime64[s]"})

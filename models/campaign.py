@@ -338,7 +338,9 @@ def chain_seed(programme: str, span: Period, attempt: Attempt, k0: str) -> str:
     return month_seed(programme, attempt.period(span.name), attempt.link, attempt.public)
 
 
-def check_public(public: PublicNumber, value: str, on: date, after: datetime, now: datetime) -> None:
+def check_public(
+    public: PublicNumber, value: str, on: date, after: datetime, now: datetime, calendar: Calendar
+) -> None:
     """Raise RevealError unless a value can be the public number of a day that came out after something was committed.
 
     after: when the month was committed, or its last attempt given up.
@@ -352,6 +354,15 @@ def check_public(public: PublicNumber, value: str, on: date, after: datetime, no
         raise RevealError(
             f"the public number of {on} was known at {known:%Y-%m-%d %H:%M}, before the commitment of "
             f"{after.astimezone(SHANGHAI):%Y-%m-%d %H:%M}: the month could have been chosen by it; take the next one"
+        )
+    first = calendar.on_or_after(after.astimezone(SHANGHAI).date())
+    # Exchanges are closed on weekends, make-up workdays or not.
+    while first.weekday() > 4 or datetime.combine(first, public.available_at, tzinfo=SHANGHAI) <= after:
+        first = calendar.add(first, 1)
+    if on != first:
+        raise RevealError(
+            f"the public number of {on} is not the next one: after {after.astimezone(SHANGHAI):%Y-%m-%d %H:%M} that is "
+            f"the one of {first}; whoever could choose the day could choose the sample"
         )
     if known > now:
         raise RevealError(

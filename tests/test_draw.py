@@ -243,6 +243,7 @@ def test_a_month_with_a_chain_is_committed_revealed_by_two_and_drawn_once(chaine
         (("--public", "4023", "--on", "2026-01-05"), "2026-01-05T16:00+0800", "looks like"),
         (("--public", "4023.42", "--on", "2026-01-05"), "2026-01-05T15:00+0800", "not known before"),
         (("--public", "4023.42", "--on", "2025-12-31"), "2026-01-05T16:00+0800", "before the commitment"),
+        (("--public", "4083.67", "--on", "2026-01-06"), "2026-01-06T16:00+0800", "is not the next one"),
         (("--public", "4023.42"), "2026-01-05T16:00+0800", "of which day"),
     ):
         said = reveal(chained, campaign, *words, "--by", "运营乙", now=now, exits=(2,))

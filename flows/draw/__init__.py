@@ -1,7 +1,7 @@
 """Draw: freeze the year's base, commit the month's state, find its seed, draw once, assign; later move reserves up."""
 
 import re
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from prefect import flow, get_run_logger
 
@@ -37,6 +37,8 @@ def draw_sample(
         raise sampling.DrawError(f"period {span.name}: programmes are drawn by the month; write one such as 2026-03")
     calendar.require(span.last.year)
     as_of = as_of or (today if span.first <= today <= span.last else calendar.on_or_after(span.first))
+    if not date(span.first.year, 1, 1) - timedelta(days=31) <= as_of <= date(span.first.year, 12, 31):
+        raise sampling.DrawError(f"--as-of {as_of}: a month of {span.first.year} is drawn within its year")
     store = open_store(settings)
     with store.exclusive(f"draw-{programme}"):
         year, rules = freeze_year(settings, store, read_programmes(settings), programme, span, now=now)
@@ -65,6 +67,8 @@ def draw_sample(
         else:
             log.warning("campaign %s is drawn already; its sample stays as it is", issued.id)
         with store.begin() as session:
+            # A call is taken back on the day it is, never on one before a later month was committed.
+            as_of = max(as_of, *(c.as_of for c in records.campaigns_of_year(session, year.id)))
             withdrawn = withdraw_calls(session, rules, year, as_of=as_of, now=now)
             handed_over = hand_over_calls(session, year, as_of=as_of, now=now)
         if is_drawn:

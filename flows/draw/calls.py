@@ -110,8 +110,8 @@ NO_CONTACTS = pd.DataFrame({"customer_id": pd.Series(dtype="str"), "contacted_on
 
 def _standing_in(branches: pd.Series, handovers: pd.DataFrame, day: date) -> pd.Series:
     """Each branch, or the one that stands for it on a day."""
-    stands_in = {branch: assignment.branch_on(str(branch), handovers, day) for branch in branches.unique()}
-    return branches.map(stands_in).astype("str")
+    stands_in = assignment.stand_ins(handovers, day)
+    return branches.map(lambda branch: stands_in.get(branch, branch)).astype("str")
 
 
 def _by_day(load: pd.DataFrame) -> pd.DataFrame:

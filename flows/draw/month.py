@@ -153,7 +153,10 @@ def count_state(
     status = campaign.status_of(calls.assign(state=state["state"]))
     drawn_under = calls.drop_duplicates("customer_id", keep="last").set_index("customer_id")
     if isinstance(rules.goal, CoverageGoal):
-        taken = _code(status, drawn_under[["group_key", "stratum"]])
+        inside = drawn_under
+        if year.version > 1:
+            inside = drawn_under.loc[drawn_under.index.isin(_codes_of(settings, con, year, list(status.index)).index)]
+        taken = _code(status, inside[["group_key", "stratum"]])
         found = find_developers(settings, store, con, rules.goal, year, developers_path, taken, as_of=as_of)
         return State(taken, found.owed, found.slices, until, found.sha256)
     # Under a changed plan who was taken before is coded as its frame codes him (DRAW 12).

@@ -70,6 +70,8 @@ def check_year(settings: Settings, store: Store, con: Any, year: ProgrammeYear, 
     except Exception as error:  # noqa: BLE001 (each engine has its own word for a damaged file)
         return [*found, Check(f"{label}frame", False, f"unreadable: {error}")]
     found.append(Check(f"{label}frame", frame_sha256 == year.frame_sha256, frame_sha256))
+    if frame_sha256 != year.frame_sha256:
+        return found
     if year.ledger_sha256:
         try:
             ledger = lake.open_file(settings, _beside(year, "ledger"), con)
@@ -132,7 +134,7 @@ def check_month(
     if not issued.state_path:
         state_sha256 = campaign.text_sha256(campaign.old_state_text(groups, strata, taken))
         found.append(Check(f"{label}state", state_sha256 == issued.state_sha256, state_sha256))
-        kept_back, developers = taken, None
+        kept_back, developers, k0 = taken, None, ""
     else:
         try:
             text = lake.read_text(settings, issued.state_path)
@@ -144,7 +146,7 @@ def check_month(
         found.append(check_header(state, issued, year, chain, label=label))
         found.append(check_counts(rules, year, state, groups, strata, label=label))
         found.append(check_taken(state, earlier, rows, ends, issued, label=label))
-        kept_back = campaign.blocked(text)
+        kept_back, k0 = campaign.blocked(text), str(state["k0"])
         developers = None
         if issued.developers_path:
             try:
@@ -153,7 +155,7 @@ def check_month(
             except Exception as error:  # noqa: BLE001 (each engine has its own word for a damaged file)
                 return [*found, Check(f"{label}developers", False, f"unreadable: {error}")], before
             found.append(Check(f"{label}developers", sha256 == state["developers_sha256"], sha256))
-    found.append(check_seed(store, issued, seed, chain, label=label))
+    found.append(check_seed(store, issued, seed, chain, rules, k0, label=label))
     frozen = lake.open_file(settings, year.frame_path, con)
     again = sampling.draw(
         frame.drawing_frame(frozen, developers), frame.customer_ids(kept_back),
@@ -282,7 +284,9 @@ def check_taken(
     )  # fmt: skip
 
 
-def check_seed(store: Store, issued: Campaign, seed: Seed, chain: Chain | None, *, label: str) -> Check:
+def check_seed(
+    store: Store, issued: Campaign, seed: Seed, chain: Chain | None, rules: Programme, k0: str, *, label: str
+) -> Check:
     """The seed: one row, and where it comes from a chain, made again from link and public number."""
     if seed.origin != "chain":
         return Check(
@@ -295,6 +299,10 @@ def check_seed(store: Store, issued: Campaign, seed: Seed, chain: Chain | None, 
         year = session.get_one(ProgrammeYear, issued.programme_year_id)
     if chain is None:
         return Check(f"{label}seed", False, "the commitment K₀ is missing")
+    if chain.k0 != k0:
+        return Check(
+            f"{label}seed", False, f"the month was committed under K₀ {k0[:12]}…, the store has {chain.k0[:12]}…"
+        )
     try:
         again = campaign.chain_seed(year.programme, read_period(issued.period), attempt, chain.k0)
     except CallbackError as error:

@@ -35,8 +35,13 @@ def write_export(
     """
     if folder.exists():
         raise ExportError(f"--export {folder}: is there already; name a new folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise ExportError(
+            f"--export {folder}: {error.strerror}; name a new folder in one that can be written to"
+        ) from None
     try:
         for name, pieces in tables.items():
             _write_gzip(made / name, pieces)

@@ -71,11 +71,19 @@ def _versions(programme_year_id: str) -> ScalarSelect[str]:
 
 def current_branch() -> ColumnElement[str]:
     """The branch that an assignment lies with now: where it was last handed over to, or where it was assigned."""
+    # Hand-overs are entered in any order and lead in no circle: the last step is the one from which none goes on.
+    onward = aliased(AssignmentHandover)
     last = (
         select(AssignmentHandover.to_branch)
-        .where(AssignmentHandover.assignment_id == Assignment.id)
-        .order_by(AssignmentHandover.handover_id.desc())
-        .limit(1)
+        .where(
+            AssignmentHandover.assignment_id == Assignment.id,
+            ~select(onward.assignment_id)
+            .where(
+                onward.assignment_id == AssignmentHandover.assignment_id,
+                onward.from_branch == AssignmentHandover.to_branch,
+            )
+            .exists(),
+        )
         .correlate(Assignment)
         .scalar_subquery()
     )
