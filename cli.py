@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -431,9 +432,10 @@ def _give(kind: str, programme: str, year: int, by: str, note: str, now: datetim
 
 
 def _person(text: str) -> str:
-    if not text.strip():
+    plain = " ".join(unicodedata.normalize("NFKC", text).split())
+    if not plain:
         raise typer.BadParameter("a decision needs a name and a reason")
-    return text.strip()
+    return plain
 
 
 def _moment(now: datetime | None) -> datetime:

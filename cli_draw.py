@@ -110,7 +110,7 @@ def reveal(
                 f"{campaign_id}: attempt {current.number} has another {kind} already, entered by {given[kind].revealed_by}; "
                 "a wrong entry is given up with `huifang abort`, and the next public number taken"
             )
-        if by in {row.revealed_by for row in entered if row.kind != kind}:
+        if by.casefold() in {row.revealed_by.casefold() for row in entered if row.kind != kind}:
             raise DecisionRefused(f"{campaign_id}: {by} has entered the other half; a second person enters this one")
         if kind == "public":
             assert isinstance(rules.seed, ChainSeed), "checked above"

@@ -250,6 +250,7 @@ def test_a_month_with_a_chain_is_committed_revealed_by_two_and_drawn_once(chaine
         assert why in re.sub(r"\s+", " ", said)
     reveal(chained, campaign, "--public", "4023.42", "--on", "2026-01-05", "--by", "运营乙")
     assert "second person" in reveal(chained, campaign, "--link", links["K1"], "--by", "运营乙", exits=(2,))
+    assert "second person" in reveal(chained, campaign, "--link", links["K1"], "--by", " 运营乙　", exits=(2,))
     assert "not link K1" in reveal(chained, campaign, "--link", links["K2"], "--by", "合规甲", exits=(2,))
     assert "1 waiting" in draw(chained, "2026-01", exits=(1,))
     reveal(chained, campaign, "--link", links["K1"], "--by", "合规甲")
