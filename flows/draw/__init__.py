@@ -36,6 +36,7 @@ def draw_sample(
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}", span.name):
         raise sampling.DrawError(f"period {span.name}: programmes are drawn by the month; write one such as 2026-03")
     calendar.require(span.last.year)
+    is_given = as_of is not None
     as_of = as_of or (today if span.first <= today <= span.last else calendar.on_or_after(span.first))
     if not date(span.first.year, 1, 1) - timedelta(days=31) <= as_of <= date(span.first.year, 12, 31):
         raise sampling.DrawError(f"--as-of {as_of}: a month of {span.first.year} is drawn within its year")
@@ -69,6 +70,8 @@ def draw_sample(
         with store.begin() as session:
             # A call is taken back on the day it is, never on one before a later month was committed.
             as_of = max(as_of, *(c.as_of for c in records.campaigns_of_year(session, year.id)))
+            if is_drawn and not is_given:
+                as_of = max(as_of, today)  # nobody is called in the past
             withdrawn = withdraw_calls(session, rules, year, as_of=as_of, now=now)
             handed_over = hand_over_calls(session, year, as_of=as_of, now=now)
         if is_drawn:

@@ -347,12 +347,10 @@ def add_campaign(session: Session, campaign: Campaign, groups: pd.DataFrame, str
     insert_rows(session, CampaignStratum, strata, campaign_id=campaign.id)
 
 
-def decisions_on(session: Session, subject: str) -> set[tuple[str, str]]:
-    """What the audit chain says was decided on a subject: action and hash of the payload."""
-    return {
-        (row.action, row.payload_sha256)
-        for row in session.execute(select(Audit.action, Audit.payload_sha256).where(Audit.subject == subject))
-    }
+def decisions_on(session: Session, subject: str) -> list[tuple[str, str]]:
+    """What the audit chain says was decided on a subject, in order: action and hash of the payload."""
+    query = select(Audit.action, Audit.payload_sha256).where(Audit.subject == subject).order_by(Audit.id)
+    return [(row.action, row.payload_sha256) for row in session.execute(query)]
 
 
 def is_chained(session: Session) -> bool:
