@@ -22,7 +22,7 @@ from flows.draw.verify import export_proof
 from flows.draw.verify import verify as recompute
 from models import CallbackError, assignment, campaign, sampling
 from models.calendar import period as read_period
-from models.programme import ChainSeed, Programme, version_on
+from models.programme import ChainSeed, CoverageGoal, Programme, version_on
 from models.tables import Abort, Campaign, Chain, Draw, HandMade, Handover, ProgrammeYear, Reveal
 from tasks import lake, records
 from tasks.settings import Settings, read_calendar, read_programmes
@@ -242,6 +242,11 @@ def _check_exception(settings: Settings, session: Session, row: HandMade, years:
                 f"customer {row.customer_id}: has no call in {row.programme} {row.year}; only a call can be taken back"
             )
         return
+    if row.kind == "reopen" and isinstance(Programme.model_validate_json(years[-1].plan).goal, CoverageGoal):
+        raise DecisionRefused(
+            f"{row.programme}: covers marketers, whose customers may have another developer by now; "
+            "failures are reopened only in programmes with strata"
+        )
     if session.get(Campaign, f"{row.programme}-{row.period}") is not None:
         raise DecisionRefused(f"{row.programme}-{row.period}: is committed already; the exception would come too late")
     quota, strata = records.quota_of(session, years[-1].id), records.strata_of(session, years[-1].id)

@@ -193,7 +193,7 @@ def _show(found: Rehearsed, completion: str, language: Language, console: Consol
         table.add_column(name, justify="right", no_wrap=True)
     ends = played.ends.groupby("branch_no")[["goal", "completed", "shortfall"]].sum()
     # A branch whose marketers have all left has calls and owes nothing any more.
-    for branch, owed in ends.reindex(grid.index, fill_value=0).iterrows():
+    for branch, *owed in ends.reindex(grid.index, fill_value=0).itertuples():
         table.add_row(str(branch), *_cells(grid.loc[branch]), *_cells([grid.loc[branch].sum(), *owed]))
     table.add_section()
     table.add_row("company", *_cells(grid.sum()), *_cells([grid.to_numpy().sum(), *ends.sum()]))
