@@ -79,7 +79,9 @@ def check(paths: Sequence[Path], console: Console, err: Console) -> bool:
         console.print(f"{path}: {rules.programme} version {rules.version}, {rules.plan_sha256()[:12]}", soft_wrap=True)
     faults += _doubled(found)
     if not paths:
-        faults += [f"{path}: is not read; call it {path.stem}.yaml" for path in sorted(settings.programmes.glob("*.yml"))]
+        faults += [
+            f"{path}: is not read; call it {path.stem}.yaml" for path in sorted(settings.programmes.glob("*.yml"))
+        ]
     for fault in faults:
         err.print(fault, markup=False, highlight=False, soft_wrap=True)
     return not faults

@@ -1,0 +1,5 @@
+"""`python -m cli`, the same as `huifang`."""
+
+from cli import main
+
+main()

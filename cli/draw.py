@@ -1,0 +1,239 @@
+"""`huifang verify, projection, chain, reveal, abort, handover, exception, waive`: arguments of what people decide about a draw."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.common import AsOf, By, Now, Reason, day_of, errors, moment, out, person
+
+app = typer.Typer()
+exception_app = typer.Typer(help="Exceptions from the rules that an approver answers for.", no_args_is_help=True)
+app.add_typer(exception_app, name="exception")
+Programmed = Annotated[str, typer.Argument(help="Programme, such as daily_risk.")]
+Customer = Annotated[str, typer.Argument(help="The customer's id, as in the extract.")]
+Months = Annotated[str, typer.Argument(help="Month such as 2026-03, not committed yet.")]
+Group = Annotated[str, typer.Argument(help="Branch; in a coverage programme the marketer's staff number.")]
+
+
+@app.command()
+def verify(
+    campaign: Annotated[str, typer.Argument(help="A drawn campaign, such as daily_risk-2026-03.")],
+    export: Annotated[
+        Path | None, typer.Option(help="Also write frame, plan, sample and a verifier into this new folder.")
+    ] = None,
+) -> None:
+    """Recompute a campaign and the months before it from what was frozen and committed, and say same or not."""
+    from cli.decisions import show_verify
+
+    with errors():
+        raise typer.Exit(0 if show_verify(campaign, folder=export, console=out) else 1)
+
+
+@app.command()
+def projection(
+    programme: Annotated[str | None, typer.Argument(help="One programme; all of the year when not given.")] = None,
+    year: Annotated[int | None, typer.Option(help="Programme year; the business day's when not given.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list, a programme year each.")] = False,
+    as_of: AsOf = None,
+) -> None:
+    """Where each branch and the company end the year, from the completions so far."""
+    from cli.projection import show_projection
+    from models.calendar import SHANGHAI
+
+    with errors():
+        day = day_of(as_of) or datetime.now(SHANGHAI).date()
+        is_fine = show_projection(programme, year or day.year, as_of=day, as_json=as_json, console=out)
+        raise typer.Exit(0 if is_fine else 1)
+
+
+@app.command()
+def chain(
+    programme: Annotated[str, typer.Argument(help="A programme with seed: {kind: chain, …}.")],
+    year: Annotated[int, typer.Argument(help="Programme year, such as 2026.")],
+    out_file: Annotated[Path, typer.Option("--out", help="New file for the links, which compliance keeps elsewhere.")],
+    by: By,
+    now: Now = None,
+) -> None:
+    """Make a programme year's chain of seeds and commit to it; once, before the year's first month is committed."""
+    from cli.decisions import make_chain
+
+    with errors():
+        make_chain(programme, year, file=out_file, by=person(by), now=moment(now), console=out)
+
+
+@app.command()
+def reveal(
+    campaign: Annotated[str, typer.Argument(help="A committed campaign, such as daily_risk-2026-03.")],
+    by: By,
+    public: Annotated[str | None, typer.Option(help="The public number, as published.")] = None,
+    on: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day whose public number it is.")
+    ] = None,
+    link: Annotated[str | None, typer.Option(help="The month's link of the chain, 64 hex digits.")] = None,
+    now: Now = None,
+) -> None:
+    """Enter the public number of a committed month, then, another person, the link: the next draw has its seed."""
+    from cli.decisions import reveal as enter
+
+    with errors():
+        enter(campaign, public=public, on=day_of(on), link=link, by=person(by), now=moment(now), console=out)
+
+
+@app.command()
+def abort(
+    campaign: Annotated[str, typer.Argument(help="A committed campaign that is not drawn.")],
+    by: By,
+    reason: Reason,
+    now: Now = None,
+) -> None:
+    """Give up the attempt at a month before its draw; the next attempt takes the next public number."""
+    from cli.decisions import abort as give_up
+
+    with errors():
+        give_up(campaign, by=person(by), reason=person(reason), now=moment(now), console=out)
+
+
+@app.command()
+def handover(
+    from_branch: Annotated[str, typer.Argument(help="The branch that was merged or closed.")],
+    to_branch: Annotated[str, typer.Argument(help="The branch that stands for it.")],
+    valid_from: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day.")],
+    by: By,
+    reason: Reason,
+    now: Now = None,
+) -> None:
+    """Let one branch stand for another: the next draw passes its open calls over, each with a row of its own."""
+    from cli.exceptions import hand_over
+
+    with errors():
+        hand_over(
+            from_branch, to_branch, valid_from=valid_from.date(), by=person(by), reason=person(reason),
+            now=moment(now), console=out,
+        )  # fmt: skip
+
+
+@exception_app.command("exclude")
+def exception_exclude(
+    programme: Programmed,
+    year: Annotated[int, typer.Argument(help="Programme year that is not frozen yet.")],
+    customer: Customer,
+    code: Annotated[str, typer.Option("--reason-code", help="A reason of the programme with by_hand: true.")],
+    by: By,
+    reason: Reason,
+    now: Now = None,
+) -> None:
+    """Leave a customer out of next year's base, under a reason that the programme allows to be given by hand."""
+    _give("exclude", programme, year, by, reason, now, customer_id=customer, reason_code=code)
+
+
+@exception_app.command("withdraw")
+def exception_withdraw(
+    programme: Programmed,
+    year: Annotated[int, typer.Argument(help="Programme year.")],
+    customer: Customer,
+    by: By,
+    reason: Reason,
+    code: Annotated[str, typer.Option("--reason-code", help="Such as exempt, complaint, litigation.")] = "exempt",
+    now: Now = None,
+) -> None:
+    """Take a customer's open call back; he stays in the denominator, a reserve takes the place."""
+    _give("withdraw", programme, year, by, reason, now, customer_id=customer, reason_code=code)
+
+
+@exception_app.command("capacity")
+def exception_capacity(
+    programme: Programmed,
+    period: Months,
+    group: Group,
+    calls: Annotated[int, typer.Option(min=0, help="Calls that the group takes on in the month.")],
+    by: By,
+    reason: Reason,
+    now: Now = None,
+) -> None:
+    """Let a group take on more or fewer calls in one month than the programme says."""
+    _give("capacity", programme, 0, by, reason, now, period=period, group_key=group, calls=calls)
+
+
+@exception_app.command("reopen")
+def exception_reopen(
+    programme: Programmed,
+    period: Months,
+    group: Group,
+    stratum: Annotated[str, typer.Argument(help="A stratum in which nobody is left.")],
+    by: By,
+    reason: Reason,
+    now: Now = None,
+) -> None:
+    """Let a month draw from the failures of an exhausted stratum once more, in ticket order."""
+    _give("reopen", programme, 0, by, reason, now, period=period, group_key=group, stratum=stratum)
+
+
+def _give(kind: str, programme: str, year: int, by: str, note: str, now: datetime | None, **subject: Any) -> None:
+    from cli.exceptions import give_exception
+    from models.calendar import period as read_period
+    from models.tables import HandMade
+
+    with errors():
+        if "period" in subject:
+            span = read_period(subject["period"])
+            if not re.fullmatch(r"[0-9]{4}-[0-9]{2}", span.name):
+                raise typer.BadParameter(
+                    f"period {span.name}: programmes are drawn by the month; write one such as 2026-03"
+                )
+            year = span.first.year
+        blank = {"customer_id": "", "period": "", "group_key": "", "stratum": "", "calls": 0, "reason_code": ""}
+        row = HandMade(
+            programme=programme, year=year, kind=kind, note=person(note), approver=person(by), given_at=moment(now),
+            **(blank | subject),
+        )  # fmt: skip
+        give_exception(row, console=out)
+
+
+@app.command()
+def waive(
+    day: Annotated[datetime, typer.Argument(formats=["%Y-%m-%d"], help="The year end, such as 2025-12-31.")],
+    by: Annotated[str, typer.Option(help="The approver's name.")],
+    reason: Annotated[str, typer.Option(help="Why the rejected customers may be left out.")],
+) -> None:
+    """Let a year-end base be frozen although rows of its customers extract were rejected; the waiver stands in the ledger."""
+    from models.tables import Waiver
+    from tasks import records
+    from tasks.settings import Settings
+    from tasks.store import open_store, record
+
+    with errors():
+        settings, now = Settings(), datetime.now(UTC)
+        if not by.strip() or not reason.strip():
+            raise typer.BadParameter("a waiver needs a name and a reason")
+        with open_store(settings).begin() as session:
+            snapshot = records.snapshot_of(session, "customers", day.date(), exactly=True)
+            if snapshot.rejected == 0:
+                out.print(f"the customers extract of {day:%Y-%m-%d} has no rejected row; nothing to waive")
+                return
+            if records.waiver_of(session, snapshot.id) is not None:
+                out.print("these rows are waived already; nothing changed")
+                return
+            session.add(
+                Waiver(
+                    snapshot_id=snapshot.id,
+                    rejected_sha256=snapshot.rejected_sha256,
+                    rows=snapshot.rejected,
+                    approver=by,
+                    reason=reason,
+                    given_at=now,
+                )
+            )
+            record(
+                session,
+                actor=by,
+                action="waive",
+                subject=f"customers {day:%Y-%m-%d}",
+                payload={"rejected": snapshot.rejected_sha256},
+                at=now,
+            )
+        out.print(f"{snapshot.rejected} rejected rows of {day:%Y-%m-%d} are waived by {by}")

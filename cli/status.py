@@ -1,0 +1,99 @@
+"""`huifang status`: where each campaign stands."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cli.common import AsOf, day_of, err, errors, out
+
+
+def status(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object: campaigns, pulls, mails, messages.")
+    ] = False,
+    as_of: AsOf = None,
+) -> None:
+    """Where each campaign stands, and what the last pulls took in."""
+
+    from models.calendar import SHANGHAI
+    from tasks.settings import Settings
+    from tasks.store import open_store
+
+    with errors():
+        settings = Settings()
+        store = open_store(settings)
+        found = _status(settings, store, day_of(as_of) or datetime.now(SHANGHAI).date())
+        if as_json:
+            print(json.dumps(found, ensure_ascii=False, indent=2))  # noqa: T201
+        else:
+            _show_status(found)
+        if not all(balance["holds"] for campaign in found["campaigns"] for balance in campaign["balances"]):
+            raise typer.Exit(1)
+
+
+def _status(settings: Any, store: Any, as_of: date) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from flows.report import standing_of
+    from models.standing import mail_counts, message_counts
+    from tasks import records
+
+    with store.begin() as session:
+        standings = [standing_of(settings, session, name, as_of) for name in records.drawn_campaigns(session)]
+        pulls = records.pulls(session)
+        mails = mail_counts(records.mails_of(session))
+        messages = message_counts(records.verdicts_of(session), records.sightings(session))
+    campaigns = []
+    for standing in standings:
+        plain = {key: value for key, value in asdict(standing).items() if key != "branches"} | {
+            "as_of": standing.as_of.isoformat()
+        }
+        plain["branches"] = standing.branches.to_dict("records")
+        plain["balances"] = [{**asdict(balance), "holds": balance.holds} for balance in standing.balances()]
+        campaigns.append(plain)
+    return {
+        "as_of": as_of.isoformat(), "campaigns": campaigns, "pulls": pulls, "mails": mails, "messages": messages,
+    }  # fmt: skip
+
+
+def _show_status(found: dict[str, Any]) -> None:
+    for pulled in found["pulls"]:
+        table = Table(title=f"pull {pulled['pull']} · {pulled['as_of']} · {pulled['profile']}", title_justify="left")
+        for column in ("table", "rows", "accepted", "ignored", "rejected", "by"):
+            table.add_column(column, justify="left" if column in ("table", "by") else "right")
+        for row in pulled["tables"]:
+            reasons = [f"{rule} {n:,}" for by in ("ignored_by", "rejected_by") for rule, n in row[by].items()]
+            counts = (f"{row[key]:,}" for key in ("rows", "accepted", "ignored", "rejected"))
+            table.add_row(row["table"], *counts, ", ".join(reasons))
+        out.print(table)
+    if not found["campaigns"]:
+        out.print("no campaign has been drawn yet: huifang run draw --programme NAME --period YYYY-MM")
+        return
+    table = Table(title=f"campaigns, as of {found['as_of']}", title_justify="left")
+    table.add_column("")
+    for campaign in found["campaigns"]:
+        table.add_column(campaign["campaign"], justify="right")
+    keys = (
+        "base", "eligible", "excluded", "waived", "goal", "drawn", "reserve", "assigned", "completed", "open", "overdue",
+        "replaced", "withdrawn", "expired", "completed_year", "mails", "messages", "findings", "cases", "opinions",
+    )  # fmt: skip
+    for key in keys:
+        cells = []
+        for campaign in found["campaigns"]:
+            value = campaign[key]
+            if isinstance(value, dict):
+                cells.append("\n".join(f"{name} {n:,}" for name, n in value.items() if n) or "0")
+            else:
+                cells.append(f"{value:,}")
+        table.add_row(key, *cells)
+    out.print(table)
+    unequal = [balance for campaign in found["campaigns"] for balance in campaign["balances"] if not balance["holds"]]
+    for balance in unequal:
+        err.print(f"does not hold: {balance['name']} {balance['where']}: {balance['left']} against {balance['right']}")
+    if not unequal:
+        out.print("every balance holds")

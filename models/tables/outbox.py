@@ -1,0 +1,56 @@
+"""The outbox, written through tasks/outbox.py by every flow that mails."""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, ForeignKey, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.tables.base import Base, Key
+
+
+class Mail(Base):
+    """The claim of one mail of any kind, committed before the mail server is spoken to."""
+
+    __tablename__ = "mail"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    kind: Mapped[str]
+    """assignment | self_check | reminder | receipt | correction | feedback | recall"""
+    campaign_id: Mapped[str] = mapped_column(ForeignKey("campaign.id"))
+    recipient: Mapped[str]
+    """Branch number, or HQ."""
+    role: Mapped[str]
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    to_address: Mapped[str]
+    subject: Mapped[str]
+    message_id: Mapped[str] = mapped_column(unique=True)
+    message_sha256: Mapped[str]
+    path: Mapped[str]
+    """The message as it was handed to the server, below HUIFANG_HOME."""
+    claimed_at: Mapped[datetime]
+    claimed_by: Mapped[str]
+    __table_args__ = (UniqueConstraint("kind", "campaign_id", "recipient", "role", "sequence"),)
+
+
+class MailItem(Base):
+    """One assignment or case that a mail carries."""
+
+    __tablename__ = "mail_item"
+    mail_id: Mapped[int] = mapped_column(ForeignKey("mail.id"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    """assignment | case"""
+    item_id: Mapped[int] = mapped_column(Key, primary_key=True, index=True)
+
+
+class MailOutcome(Base):
+    """What became of a claimed mail; the row with the highest id counts, none means in flight."""
+
+    __tablename__ = "mail_outcome"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    mail_id: Mapped[int] = mapped_column(ForeignKey("mail.id"), index=True)
+    outcome: Mapped[str]
+    """sent | failed | unknown"""
+    code: Mapped[int | None]
+    """SMTP reply code where there was one: 4xx may be tried again, 5xx not before the address changes."""
+    detail: Mapped[str] = mapped_column(Text)
+    decided_by: Mapped[str]
+    at: Mapped[datetime]
