@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from cli.common import errors, out
+from cli.common import By, errors, out, person
 
 app = typer.Typer(help="Messages that were not believed.", no_args_is_help=True)
+Number = Annotated[int, typer.Argument(help="The message's number, from `huifang quarantine list`.")]
 
 
 @app.command("list")
@@ -39,36 +40,119 @@ def _headers(path: Path) -> str:
 
     with path.open("rb") as message:
         headers = BytesHeaderParser().parsebytes(message.read(1 << 16))
-    shown = (" ".join(str(headers.get(name, "—")).split())[:100] for name in ("From", "Date", "Subject"))
-    return "  ".join("".join(sign if sign.isprintable() else "?" for sign in text) for text in shown)
+    return "  ".join(_plain(" ".join(str(headers.get(name, "—")).split())) for name in ("From", "Date", "Subject"))
+
+
+@app.command("show")
+def quarantine_show(number: Number) -> None:
+    """What a message holds, as far as it can be told without believing it: headers, parts by kind and size, verdicts so far."""
+    from rich.table import Table
+
+    from models.calendar import SHANGHAI
+    from tasks import mailbox, records, vault
+    from tasks.settings import Settings
+    from tasks.store import open_store
+
+    with errors():
+        settings = Settings()
+        with open_store(settings).begin() as session:
+            history = records.verdict_history(session, number)
+        if not history:
+            raise typer.BadParameter(f"message {number}: is not there; `huifang quarantine list` names those that are")
+        path = settings.home.resolve() / history[-1].path
+        out.print(_headers(path), soft_wrap=True, highlight=False, markup=False)
+        for said in history:
+            moment = f"{said.decided_at.astimezone(SHANGHAI):%Y-%m-%d %H:%M}"
+            out.print(f"{moment}  {said.verdict}  {said.reason}  {said.decided_by}", highlight=False, markup=False)
+        anyone = {"": list(vault.branch_passwords(settings).values())}
+        opened = next(iter(mailbox.open_messages([path], anyone, settings)))
+        if opened.error:
+            out.print(f"cannot be taken apart: {opened.error}")
+        table = Table("part", "name", "kind", "bytes", "depth")
+        for file in opened.files:
+            table.add_row(str(file.part), _plain(file.name), file.media_type, f"{file.size_bytes:,}", str(file.depth))
+        out.print(table)
+        for book in opened.workbooks:
+            rows = sum(len(sheet.rows) for sheet in book.sheets)
+            out.print(f"workbook {_plain(book.name)}: {book.error or f'{rows} rows'}", highlight=False, markup=False)
 
 
 @app.command("retry")
 def quarantine_retry(
-    number: Annotated[int, typer.Argument(help="The message's number, from `huifang quarantine list`.")],
-    by: Annotated[str, typer.Option(help="Who asks for it.")],
+    number: Number,
+    by: By,
     reason: Annotated[str, typer.Option(help="What has changed, such as a corrected roster.")],
 ) -> None:
     """Have the next collect judge a quarantined message again, by the same rules."""
+    with errors():
+        _decide(number, "held", "retry", by=by, why=reason)
+        out.print(f"message {number} is held; the next collect judges it again")
+
+
+@app.command("release")
+def quarantine_release(
+    number: Number,
+    branch: Annotated[str, typer.Option(help="The branch whose return it is, such as 0101.")],
+    by: By,
+    reason: Annotated[str, typer.Option(help="How it was made sure that the branch sent it, such as a call back.")],
+) -> None:
+    """Answer for a message: the next collect takes it as this branch's, row for row by the same rules."""
+    from models.calendar import SHANGHAI
+    from tasks import lake, records
+    from tasks.settings import Settings
+    from tasks.store import open_store
+
+    with errors():
+        settings = Settings()
+        with open_store(settings).begin() as session:
+            snapshot = records.snapshot_of(session, "branches", datetime.now(SHANGHAI).date())
+        known = lake.names_of(settings, snapshot.path, "branch_no", "branch_name")
+        if branch not in known:
+            raise typer.BadParameter(f"--branch {branch}: is not in the branches extract of {snapshot.as_of}")
+        _decide(number, "held", "released", by=by, why=reason, branch_no=branch)
+        out.print(
+            f"message {number} is released as a return of branch {branch} by {by}; the next collect judges its rows, "
+            "and its receipt goes to the branch's registered address"
+        )
+
+
+@app.command("discard")
+def quarantine_discard(
+    number: Number, by: By, reason: Annotated[str, typer.Option(help="Why it is nobody's return.")]
+) -> None:
+    """Say that a message is no return: it is booked as rejected, answered to nobody, and its bytes are kept."""
+    with errors():
+        _decide(number, "rejected", "discarded", by=by, why=reason)
+        out.print(f"message {number} is discarded by {by}; the next collect moves it to the folder Rejected")
+
+
+def _decide(number: int, verdict: str, reason: str, *, by: str, why: str, branch_no: str = "") -> None:
+    """Book what a person decides about a quarantined message, with a row of the audit chain."""
     from models.tables import Verdict
     from tasks import records
     from tasks.settings import Settings
     from tasks.store import open_store, record
 
-    with errors():
-        store, now = open_store(Settings()), datetime.now(UTC)
-        with store.exclusive("collect"), store.begin() as session:
-            judged = records.verdicts_of(session)
-            state = dict(zip(judged["message_id"], judged["verdict"], strict=True)).get(number)
-            if state != "quarantined":
-                raise typer.BadParameter(
-                    f"message {number}: is {state or 'not there'}, only a quarantined one can be judged again"
-                )
-            session.add(
-                Verdict(
-                    message_id=number, version=records.next_version(session, number), verdict="held", reason="retry", branch_no="",
-                    campaign_id=None, rows_accepted=0, rows_rejected=0, is_late=False, decided_by=by, decided_at=now,
-                )
-            )  # fmt: skip
-            record(session, actor=by, action="retry", subject=f"message {number}", payload={"reason": reason}, at=now)
-        out.print(f"message {number} is held; the next collect judges it again")
+    store, now = open_store(Settings()), datetime.now(UTC)
+    who, why = person(by), person(why)
+    with store.exclusive("collect"), store.begin() as session:
+        history = records.verdict_history(session, number)
+        state = history[-1].verdict if history else "not there"
+        if state != "quarantined":
+            raise typer.BadParameter(f"message {number}: is {state}; only a quarantined one can be decided about")
+        session.add(
+            Verdict(
+                message_id=number, version=records.next_version(session, number), verdict=verdict, reason=reason,
+                branch_no=branch_no, campaign_id=None, rows_accepted=0, rows_rejected=0, is_late=False, decided_by=who,
+                decided_at=now,
+            )
+        )  # fmt: skip
+        record(
+            session, actor=who, action=reason, subject=f"message {number}",
+            payload={"reason": why, "branch": branch_no}, at=now,
+        )  # fmt: skip
+
+
+def _plain(text: str) -> str:
+    """A stranger's text as it can be shown: signs that steer a terminal are question marks."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)[:100]

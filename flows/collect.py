@@ -117,9 +117,13 @@ def judge_all(
         for row in valid.itertuples()
         if str(row.branch_no) in passwords
     }
-    paths = [settings.home.resolve() / message.path for message in waiting]
-    for message, opened in zip(waiting, mailbox.open_messages(paths, by_address, settings), strict=True):
+    with store.begin() as session:
+        answered_for = records.released(session)
+    waiting = sorted(waiting, key=lambda message: message.id in answered_for)
+    for message, opened in zip(waiting, open_all(settings, waiting, by_address, passwords, answered_for), strict=True):
         sender = returns.judge_sender(opened, valid, settings.mail_from)
+        if message.id in answered_for and not opened.error:
+            sender = returns.Sender(answered_for[message.id], "ok", "released", sender.address)
         if sender.branch_no is None:
             with store.begin() as session:
                 session.add(
@@ -145,6 +149,23 @@ def judge_all(
         yield book_return(
             settings, store, message, opened, sender.branch_no, calls, cases, keys, staff, as_of=as_of, now=now
         )
+
+
+def open_all(
+    settings: Settings,
+    waiting: list[Message],
+    by_address: dict[str, list[str]],
+    passwords: dict[str, str],
+    answered_for: dict[int, str],
+) -> Iterator[returns.Opened]:
+    """Each waiting message taken apart, those that a person answers for last and with the password of their branch."""
+    home = settings.home.resolve()
+    by_sender = [home / message.path for message in waiting if message.id not in answered_for]
+    yield from mailbox.open_messages(by_sender, by_address, settings)
+    for message in waiting:
+        if message.id in answered_for:
+            own = passwords.get(answered_for[message.id])
+            yield from mailbox.open_messages([home / message.path], {"": [own] if own else []}, settings)
 
 
 def expected_rows(

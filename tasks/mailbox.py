@@ -359,7 +359,8 @@ def open_messages(
 ) -> Iterator[Opened]:
     """Each message taken apart, in the order of `paths`; what kills or stalls the child costs that one message.
 
-    Attached files lie below the spool, in parts/ under their hashes. `passwords` are by sender's address, case folded.
+    Attached files lie below the spool, in parts/ under their hashes. `passwords` are by sender's address, case folded;
+    those under '' are tried whoever wrote it.
     """
     out_dir = settings.spool / "parts"
     out_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -86,7 +86,8 @@ def open_message(path: Path, out_dir: Path, passwords: Mapping[str, Sequence[str
         message = email.message_from_binary_file(file, policy=email.policy.compat32)
     addresses, defects = _from_addresses(message)
     out_dir.mkdir(parents=True, exist_ok=True)
-    walk = _Walk(out_dir, [password for address in addresses for password in passwords.get(address.casefold(), ())])
+    tried = ("", *(address.casefold() for address in addresses))  # "": whoever wrote it
+    walk = _Walk(out_dir, [password for address in tried for password in passwords.get(address, ())])
     walk.take(message, 0)
     return {
         "from_headers": len(_raw_headers(message, "from")),

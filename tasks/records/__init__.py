@@ -74,10 +74,12 @@ from tasks.records.returns import (
     problem_rows,
     problems_of,
     receipts_owed,
+    released,
     returned_kind,
     sightings,
     sightings_to_move,
     unjudged,
+    verdict_history,
     verdicts_of,
 )
 from tasks.records.snapshots import (
@@ -160,6 +162,7 @@ __all__ = [
     "quota_of",
     "receipts_owed",
     "refused_addresses",
+    "released",
     "replaced_ids",
     "report_with",
     "returned_kind",
@@ -175,6 +178,7 @@ __all__ = [
     "taken_of",
     "undrawn_campaigns",
     "unjudged",
+    "verdict_history",
     "verdicts_of",
     "waiver_of",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from sqlalchemy import func, select
@@ -78,6 +78,42 @@ def unjudged(session: Session) -> list[Message]:
 def next_version(session: Session, message_id: int) -> int:
     """The version the next verdict on a message has, from 1."""
     return (session.scalar(select(func.max(Verdict.version)).where(Verdict.message_id == message_id)) or 0) + 1
+
+
+class Said(NamedTuple):
+    """One verdict on a message: what, why, by whom and when, and where the message's bytes lie."""
+
+    verdict: str
+    reason: str
+    branch_no: str
+    decided_by: str
+    decided_at: datetime
+    path: str
+
+
+def verdict_history(session: Session, message_id: int) -> list[Said]:
+    """Every verdict on a message, the first one first; none for a message that is not there or not judged."""
+    rows = session.execute(
+        select(
+            Verdict.verdict, Verdict.reason, Verdict.branch_no, Verdict.decided_by, Verdict.decided_at, Message.path
+        )
+        .join(Message, Message.id == Verdict.message_id)
+        .where(Verdict.message_id == message_id)
+        .order_by(Verdict.version)
+    )
+    return [Said(*row) for row in rows]
+
+
+def released(session: Session) -> dict[int, str]:
+    """Messages that a person answers for and collect has still to judge: whose return each is, by message id."""
+    rows = session.execute(
+        select(Verdict.message_id, Verdict.branch_no).where(
+            latest(Verdict.version, Verdict.version, Verdict.message_id),
+            Verdict.verdict == "held",
+            Verdict.reason == "released",
+        )
+    )
+    return {row.message_id: row.branch_no for row in rows}
 
 
 def sightings_to_move(session: Session) -> pd.DataFrame:
