@@ -1,0 +1,43 @@
+"""One message taken apart: who wrote it, what kind of mail it is, and everything it carries."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.sandbox.headers import from_addresses, raw_headers, read_header
+from tasks.sandbox.limits import MESSAGE_BYTES
+from tasks.sandbox.parts import Walk
+
+
+def open_message(path: Path, out_dir: Path, passwords: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """One message taken apart; its files are written below out_dir under their hashes."""
+    if path.stat().st_size > MESSAGE_BYTES:
+        return {"error": "too_large"}
+    with path.open("rb") as file:
+        message = email.message_from_binary_file(file, policy=email.policy.compat32)
+    addresses, defects = from_addresses(message)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    tried = ("", *(address.casefold() for address in addresses))  # "": whoever wrote it
+    walk = Walk(out_dir, [password for address in tried for password in passwords.get(address, ())])
+    walk.take(message, 0)
+    return {
+        "from_headers": len(raw_headers(message, "from")),
+        "from_addresses": addresses,
+        "from_defects": defects,
+        "message_id": read_header(message, "message-id"),
+        "subject": read_header(message, "subject"),
+        "auto_submitted": read_header(message, "auto-submitted").partition(";")[0].strip()
+        or ("auto-replied" if raw_headers(message, "x-autoreply") or raw_headers(message, "x-autorespond") else ""),
+        "precedence": read_header(message, "precedence").strip(),
+        "is_list": bool(raw_headers(message, "list-id") or raw_headers(message, "list-unsubscribe")),
+        "is_report": message.get_content_type() in ("multipart/report", "message/delivery-status"),
+        "is_null_return_path": any(value.strip() == "<>" for value in raw_headers(message, "return-path")),
+        "defects": sorted(walk.defects),
+        "workbooks": walk.workbooks,
+        "files": walk.files,
+        "error": "",
+    }
