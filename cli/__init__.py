@@ -22,6 +22,7 @@ app = typer.Typer(
 app.add_typer(flows.app, name="run")
 app.command()(flows.demo)
 app.command()(status.status)
+app.command()(status.credibility)
 app.add_typer(draw.app)
 app.add_typer(mail.app, name="mail")
 app.add_typer(quarantine.app, name="quarantine")

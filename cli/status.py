@@ -36,6 +36,17 @@ def status(
             raise typer.Exit(1)
 
 
+def credibility(
+    campaign: Annotated[str, typer.Argument(help="A drawn campaign, such as daily_risk-2026-03.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list, a signal of a caller each.")] = False,
+) -> None:
+    """What makes the branches' own results look odd, by branch and caller; shown, never decisive."""
+    from cli.credibility import show_credibility
+
+    with errors():
+        show_credibility(campaign, as_json=as_json, console=out)
+
+
 def _status(settings: Any, store: Any, as_of: date) -> dict[str, Any]:
     from dataclasses import asdict
 

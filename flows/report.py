@@ -7,15 +7,16 @@ from datetime import date, datetime
 
 import pandas as pd
 from prefect import flow, get_run_logger
+from sqlalchemy.orm import Session
 
-from models import roster, sheets
+from models import credibility, roster, sheets
 from models import standing as figures
-from models.calendar import SHANGHAI
+from models.calendar import SHANGHAI, MissingCalendar
 from models.programme import CoverageGoal, Programme
 from models.standing import Standing
 from models.tables import Campaign, ProgrammeYear, Report
 from tasks import board, lake, mail, outbox, records, vault
-from tasks.settings import Settings
+from tasks.settings import Settings, read_calendar
 from tasks.store import Store, open_store, record
 
 SHOWN = 15
@@ -116,8 +117,27 @@ def standing_of(settings: Settings, session, campaign_id: str, as_of: date) -> S
             verdicts=records.verdicts_of(session),
             sightings=records.sightings(session),
             rows_sent_back=records.problem_rows(session, campaign.id),
+            signals=signals_of(settings, session, campaign.id),
         ),
         as_of,
+    )
+
+
+def signals_of(settings: Settings, session: Session, campaign_id: str) -> pd.DataFrame:
+    """What makes the branches' own rows of a campaign look odd; see models.credibility."""
+    calendar = read_calendar(settings)
+
+    def is_workday(day: date) -> bool:
+        try:
+            return calendar.is_workday(day)
+        except MissingCalendar:  # of a year without notice nobody can say that a day was off
+            return True
+
+    return credibility.find_signals(
+        records.rows_reported(session, campaign_id),
+        records.recordings(session),
+        records.found_by_headquarters(session),
+        is_workday,
     )
 
 

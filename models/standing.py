@@ -17,6 +17,7 @@ import pandera.pandas as pa
 
 from models.assignment import STATES, progress
 from models.calendar import period
+from models.credibility import SIGNALS
 from models.feedback import STRATA, Estimate, MadeBy, NotEstimable, estimate
 
 OUTCOMES_OF_MAILS = ("sent", "failed", "unknown", "in_flight")
@@ -118,6 +119,8 @@ class Standing:
     sample_sha256: str
     branches: pd.DataFrame = field(repr=False)
     """One row per branch with base or assignments, sorted by branch_no; see BRANCHES."""
+    signals: list[dict[str, Any]] = field(default_factory=list)
+    """What makes self-reported rows look odd, by branch: signal, branch_no, rows, callers; the gravest signal first."""
 
     def balances(self) -> list[Balance]:
         """Every equation of this campaign, in total and per branch."""
@@ -276,6 +279,8 @@ class Facts:
     verdicts: pd.DataFrame
     sightings: pd.DataFrame
     rows_sent_back: dict[str, int]
+    signals: pd.DataFrame
+    """As models.credibility finds them."""
 
 
 def stand(facts: Facts, as_of: date) -> Standing:
@@ -324,6 +329,7 @@ def stand(facts: Facts, as_of: date) -> Standing:
         plan_sha256=facts.plan_sha256,
         sample_sha256=facts.sample_sha256,
         branches=branches,
+        signals=_signals(facts.signals),
     )
 
 
@@ -452,6 +458,19 @@ def _per(table: pd.DataFrame, rows: pd.DataFrame, amount: str | None = None) -> 
     grouped = rows.groupby("branch_no")
     found = grouped[amount].sum() if amount else grouped.size()
     return table["branch_no"].map(found).fillna(0).astype(int)
+
+
+def _signals(found: pd.DataFrame) -> list[dict[str, Any]]:
+    """The signals by branch, without the callers' names."""
+    if found.empty:
+        return []
+    grouped = found.groupby(["signal", "branch_no"]).agg(rows=("rows", "sum"), callers=("caller_name", "nunique"))
+    rows = [
+        {"signal": str(signal), "branch_no": str(branch), "rows": int(n), "callers": int(callers)}
+        for (signal, branch), n, callers in zip(grouped.index, grouped["rows"], grouped["callers"], strict=True)
+    ]
+    order = list(SIGNALS)
+    return sorted(rows, key=lambda row: (order.index(row["signal"]), -row["rows"], row["branch_no"]))
 
 
 def _counts(values: pd.Series[Any]) -> dict[str, int]:

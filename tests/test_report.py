@@ -488,7 +488,7 @@ def year_so_far(**more) -> Facts:
             "ends": frame_of("assignment_id kind"), "carried": set(), "findings": frame_of("branch_no violation"),
             "cases": frame_of("branch_no result"), "opinions": frame_of("branch_no"), "mails": frame_of("outcome"),
             "verdicts": frame_of("message_id verdict campaign_id"), "sightings": frame_of("message_id"),
-            "rows_sent_back": {},
+            "rows_sent_back": {}, "signals": frame_of("branch_no caller_name signal rows reported"),
         } | more
     )  # fmt: skip
 

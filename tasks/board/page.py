@@ -17,12 +17,13 @@ from datetime import datetime
 from hashlib import sha256
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from unicodedata import east_asian_width
 
 from markupsafe import Markup
 
 from models.calendar import SHANGHAI
+from models.credibility import SIGNALS
 from models.feedback import Estimate, clauses
 from models.outcomes import OUTCOMES
 from models.standing import Outlook, Standing, outlook, waits
@@ -138,6 +139,7 @@ def report_page(standing: Standing, *, related: Sequence[Standing] = (), written
         empty=empty,
         outcomes=words.named(standing.outcomes, "outcomes"),
         violations=words.named(_worst_first(standing.violations), "violations"),
+        signals=_signals(standing, "zh_CN" if language == "zh_CN" else "en"),
         results=words.named(standing.case_results, "results"),
         excluded=words.named(standing.excluded, "reasons"),
         shortfalls=words.named(standing.shortfalls, "shortfalls"),
@@ -160,6 +162,15 @@ def numbered(branches: pd.DataFrame) -> pd.DataFrame:
     else:
         order = sorted(range(len(numbers)), key=lambda at: str(numbers.iloc[at]))
     return branches.iloc[order]
+
+
+def _signals(standing: Standing, language: Literal["zh_CN", "en"]) -> list[dict[str, Any]]:
+    """What makes self-reported rows look odd, with the words of the signal and the branch's name."""
+    names = dict(zip(standing.branches["branch_no"], standing.branches["branch_name"], strict=True))
+    return [
+        {**row, "name": SIGNALS[row["signal"]].text(language), "branch_name": names.get(row["branch_no"], "")}
+        for row in standing.signals
+    ]
 
 
 def _most(branches: pd.DataFrame, *columns: str) -> pd.DataFrame:

@@ -373,3 +373,48 @@ def problem_rows(session: Session, campaign_id: str) -> dict[str, int]:
         .group_by(Assignment.branch_no)
     )
     return dict(found.tuples().all())
+
+
+def rows_reported(session: Session, campaign_id: str) -> pd.DataFrame:
+    """The current accepted row of each call of a campaign that a branch made itself: models.credibility's ROWS."""
+    return frame(
+        session,
+        select(
+            ReturnRow.assignment_id,
+            Assignment.customer_id,
+            current_branch().label("branch_no"),
+            ReturnRow.caller_name,
+            ReturnRow.called_on,
+            ReturnRow.called_at,
+            ReturnRow.outcome,
+            ReturnRow.remark,
+        )
+        .join(Assignment, Assignment.id == ReturnRow.assignment_id)
+        .where(
+            Assignment.campaign_id == campaign_id,
+            Assignment.caller == "branch",
+            latest(ReturnRow.version, ReturnRow.version, ReturnRow.assignment_id),
+        )
+        .order_by(ReturnRow.assignment_id),
+    )
+
+
+def recordings(session: Session) -> list[tuple[str, int]]:
+    """The hash of each recording that names its call, of every campaign, and the call."""
+    rows = session.execute(
+        select(Evidence.sha256, Evidence.item_id).where(
+            Evidence.item_kind == "assignment", Evidence.media_type.startswith("audio/")
+        )
+    )
+    return [(row.sha256, row.item_id) for row in rows]
+
+
+def found_by_headquarters(session: Session) -> set[str]:
+    """Customers about whom a call that headquarters made itself found something."""
+    return set(
+        session.scalars(
+            select(Finding.customer_id)
+            .join(Assignment, Assignment.id == Finding.assignment_id)
+            .where(Assignment.caller == "hq")
+        )
+    )
