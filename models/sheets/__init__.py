@@ -1,0 +1,79 @@
+"""The workbooks, declared once, used both ways: written for a branch, found again in a return.
+
+Knows columns, dropdowns, colours and words of the sheets. Must stay out: whether an answer is believed
+(models/returns.py), passwords, files and mail.
+"""
+
+from models.cells import mask_name
+from models.outcomes import (
+    ANSWERS,
+    CHANNELS,
+    FORMS,
+    HOLDINGS,
+    INTERVIEWS,
+    LEGAL_CONTENTS,
+    OUTCOMES,
+    QUESTIONNAIRE,
+    TRUTHS,
+    VIOLATIONS,
+    Choice,
+    Label,
+    Language,
+    Outcome,
+    Questionnaire,
+    QuestionnaireError,
+    settle,
+)
+from models.row_code import ItemKind, RowKey, find_code, find_code_shape, row_code
+from models.sheets.declared import (
+    CALLBACK,
+    CALLBACK_ROWS,
+    SELF_CHECK,
+    SELF_CHECK_ROWS,
+    SHEETS,
+    Column,
+    Sheet,
+    SheetError,
+    SheetKind,
+)
+from models.sheets.found import FoundRow, find_rows
+from models.sheets.written import staff_words, write_sheet
+
+__all__ = [
+    "ANSWERS",
+    "CALLBACK",
+    "CALLBACK_ROWS",
+    "CHANNELS",
+    "FORMS",
+    "HOLDINGS",
+    "INTERVIEWS",
+    "LEGAL_CONTENTS",
+    "OUTCOMES",
+    "QUESTIONNAIRE",
+    "SELF_CHECK",
+    "SELF_CHECK_ROWS",
+    "SHEETS",
+    "TRUTHS",
+    "VIOLATIONS",
+    "Choice",
+    "Column",
+    "FoundRow",
+    "ItemKind",
+    "Label",
+    "Language",
+    "Outcome",
+    "Questionnaire",
+    "QuestionnaireError",
+    "RowKey",
+    "Sheet",
+    "SheetError",
+    "SheetKind",
+    "find_code",
+    "find_code_shape",
+    "find_rows",
+    "mask_name",
+    "row_code",
+    "settle",
+    "staff_words",
+    "write_sheet",
+]

@@ -1,0 +1,72 @@
+"""The rows of a returned table found again, whatever was done to it: sorted, columns moved, header gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from models.cells import plain
+from models.row_code import RowKey, find_code, find_code_shape
+from models.sheets.declared import Column, Sheet
+
+
+@dataclass(frozen=True)
+class FoundRow:
+    """One row of a returned table that carries a row code, its cells by column key."""
+
+    row: int
+    """1-based, as the spreadsheet shows it."""
+    number: int | None
+    """Of the assignment or case; None when the code's check fails."""
+    cells: Mapping[str, str]
+    formulas: AbstractSet[str]
+    """Keys of the columns whose cell holds a formula."""
+
+
+def find_rows(
+    sheet: Sheet, rows: Sequence[Sequence[str | None]], formulas: AbstractSet[tuple[int, int]], keys: Sequence[RowKey]
+) -> list[FoundRow]:
+    """The rows of a table that carry one of this sheet's codes in any cell, in the table's order.
+
+    Columns are told by their titles in either language, wherever they stand; where no header is left, by the declared
+    order counted from the code, with or without the later columns as the cells fit. Formulas are (row, column), both
+    from 1.
+    """
+    titles = sheet.titles
+    header: dict[str, int] = {}
+    found = []
+    for number, cells in enumerate(rows, start=1):
+        named: dict[str, int] = {}
+        for place, cell in enumerate(cells):
+            # No title is longer, even written with blanks between its letters.
+            key = titles.get(plain(cell)) if cell and len(cell) <= 40 else None
+            if key is not None:
+                named.setdefault(key, place)
+        if len(named) >= max(3, len(header)):
+            header = named
+            continue
+        at = next((place for place, cell in enumerate(cells) if cell and find_code_shape(cell) == sheet.item), None)
+        if at is None:
+            continue
+        code = find_code(cells[at] or "", keys)
+        places = header or _places_from(at, sheet, cells)
+        found.append(
+            FoundRow(
+                number,
+                code[1] if code and code[0] == sheet.item else None,
+                {key: (cells[place] or "").strip() if place < len(cells) else "" for key, place in places.items()},
+                frozenset(key for key, place in places.items() if (number, place + 1) in formulas),
+            )
+        )
+    return found
+
+
+def _places_from(at: int, sheet: Sheet, cells: Sequence[str | None]) -> dict[str, int]:
+    """Where the columns of a row without header stand, its code at a place."""
+    older = tuple(column for column in sheet.columns if not column.is_later)
+
+    def fitting(columns: Iterable[Column]) -> int:
+        return sum(column.understands(cell or "") for column, cell in zip(columns, cells[at:], strict=False))
+
+    return {column.key: at + offset for offset, column in enumerate(max(sheet.columns, older, key=fitting))}
