@@ -10,6 +10,8 @@ import typer
 
 from cli.common import day_of, err, errors, out
 
+Chosen = Annotated[Literal["zh_CN", "en"] | None, typer.Option(help="HUIFANG_LANGUAGE when not given.")]
+
 app = typer.Typer(help="Programme files: what they say, and what a year would come to.", no_args_is_help=True)
 
 
@@ -42,8 +44,8 @@ def programme_explain(
         datetime | None,
         typer.Option(formats=["%Y-%m-%d"], help="The version that holds on this day; today when not given."),
     ] = None,
-    language: Annotated[Literal["zh_CN", "en"] | None, typer.Option(help="HUIFANG_LANGUAGE when not given.")] = None,
-    file: Annotated[Path | None, typer.Option(help="A programme file to read in place of its version.")] = None,
+    language: Chosen = None,
+    file: Annotated[Path | None, typer.Option(help="A programme file to read, whatever version holds.")] = None,
 ) -> None:
     """Say in plain sentences what a programme will do."""
     from cli.programme_pages import show_explained
@@ -51,7 +53,7 @@ def programme_explain(
 
     with errors():
         day = day_of(on) or datetime.now(SHANGHAI).date()
-        show_explained(name, on=day, language=language, file=file, console=out)
+        show_explained(name, on=day, language=language, file=file, console=out, err=err)
 
 
 @app.command("try")
@@ -59,7 +61,10 @@ def programme_try(
     name: Annotated[str, typer.Argument(help="A programme, such as daily_risk.")],
     period: Annotated[str, typer.Option(help="The year, such as 2026.")],
     completion: Annotated[str, typer.Option(help="Assumed share of calls that are completed.")] = "0.80",
-    file: Annotated[Path | None, typer.Option(help="A programme file to try in place of its version.")] = None,
+    language: Chosen = None,
+    file: Annotated[
+        Path | None, typer.Option(help="A programme file to try in the months in which it holds, whatever else does.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Play a programme's year on the pulled base: calls per branch and month, shortfalls; nothing is stored."""
@@ -68,5 +73,7 @@ def programme_try(
     with errors():
         if not (len(period) == 4 and period.isascii() and period.isdigit()):
             raise typer.BadParameter(f"--period {period}: a dry run is of a whole year, such as 2026")
-        is_fine = rehearse(name, int(period), completion=completion, file=file, as_json=as_json, console=out, err=err)
+        is_fine = rehearse(
+            name, int(period), completion=completion, language=language, file=file, as_json=as_json, console=out, err=err
+        )
         raise typer.Exit(0 if is_fine else 1)

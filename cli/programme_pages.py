@@ -6,24 +6,23 @@ Knows only how it is shown; what a key means stands in models.explain, the dry r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from flows.draw.rehearsal import Rehearsed, Told, rehearse_year
+from flows.draw.rehearsal import Rehearsed, Told, frozen_otherwise, rehearse_year
 from models import CallbackError
 from models.explain import explain, strange_values, timeline
-from models.outcomes import Language
-from models.programme import Programme, check_versions
+from models.outcomes import Label, Language
+from models.programme import Programme, check_versions, version_on
 from models.rehearsal import read_completion
 from tasks.settings import Settings, SettingsError, programme_files, read_calendar, read_programmes, read_yaml
 
@@ -31,12 +30,12 @@ SHOWN = 40
 """Shortfalls or marketers shown one by one; the rest is a number."""
 
 REASONS = {
-    "excluded": "客户均已剔除 all excluded",
-    "no_customers": "名下无客户 no customers",
-    "few_customers": "合格客户不足 too few eligible",
-    "exhausted": "已无客户可抽 exhausted",
-    "capacity": "承接能力不足 capacity",
-    "not_completed": "完成率不足 too few completed",
+    "excluded": Label("客户均已剔除", "all excluded"),
+    "no_customers": Label("名下无客户", "no customers"),
+    "few_customers": Label("合格客户不足", "too few eligible"),
+    "exhausted": Label("已无客户可抽", "exhausted"),
+    "capacity": Label("承接能力不足", "capacity"),
+    "not_completed": Label("完成率不足", "too few completed"),
 }
 
 
@@ -99,22 +98,34 @@ def _doubled(found: Mapping[Path, Programme]) -> list[str]:
     ]
 
 
-def _files_with(settings: Settings, name: str, draft: Path | None) -> list[Programme]:
-    """The programmes in use, with a draft in place of the version that it says it is."""
+def _read_with(settings: Settings, name: str, draft: Path | None) -> tuple[list[Programme], Programme | None]:
+    """The programmes of the folder, and a draft of one of them, which may lie in the folder or elsewhere."""
     if draft is None:
-        return read_programmes(settings)
+        return read_programmes(settings), None
     given = read_yaml(draft, Programme)
     if given.programme != name:
         raise SettingsError(f"{draft}: is of programme {given.programme}, not {name}")
-    others = [read_yaml(path, Programme) for path in programme_files(settings) if path.resolve() != draft.resolve()]
+    folder = programme_files(settings)
+    others = [read_yaml(path, Programme) for path in folder if path.resolve() != draft.resolve()]
     check_versions(others)
-    return [one for one in others if (one.programme, one.version) != (name, given.version)] + [given]
+    is_in_use = len(others) < len(folder) and not any((o.programme, o.version) == (name, given.version) for o in others)
+    return [*others, given] if is_in_use else others, given
 
 
-def show_explained(name: str, *, on: date, language: Language | None, file: Path | None, console: Console) -> None:
-    """The version of a programme that holds on a day, in plain sentences of at most 100 columns."""
+def show_explained(
+    name: str, *, on: date, language: Language | None, file: Path | None, console: Console, err: Console
+) -> None:
+    """The version of a programme that holds on a day, or a given file, in plain sentences of at most 100 columns."""
     settings = Settings()
-    for section in explain(_files_with(settings, name, file), name, on, language or settings.language):
+    files, given = _read_with(settings, name, file)
+    rules, edited = given or version_on(files, name, on), []
+    try:
+        edited = frozen_otherwise(settings, rules, on.year)
+    except CallbackError as error:
+        unread = f"the store cannot be read, so nobody looked whether the file changed since {on.year} was frozen: {error}"
+        err.print(unread, markup=False, highlight=False, soft_wrap=True)
+    told = explain(files, name, on, language or settings.language, given=given, edited_years=edited)
+    for section in told:
         console.print(f"[bold]{section.title}[/]", highlight=False)
         for sentence in section.lines:
             first, *rest = _wrap(sentence, min(console.width, 100) - 6, console)
@@ -135,21 +146,31 @@ def _wrap(sentence: str, columns: int, console: Console) -> list[str]:
 
 
 def rehearse(
-    name: str, year: int, *, completion: str, file: Path | None, as_json: bool, console: Console, err: Console
+    name: str,
+    year: int,
+    *,
+    completion: str,
+    language: Language | None,
+    file: Path | None,
+    as_json: bool,
+    console: Console,
+    err: Console,
 ) -> bool:
     """Play a programme year on the pulled base and show it; whether nothing falls short. Nothing is stored."""
     settings, share = Settings(), read_completion(completion)
-    files = _files_with(settings, name, file)
+    files, given = _read_with(settings, name, file)
     with _progress(err) as told:
-        found = rehearse_year(settings, files, name, year, read_calendar(settings), of_calls=share, told=told)
+        found = rehearse_year(
+            settings, files, name, year, read_calendar(settings), of_calls=share, given=given, told=told
+        )
     if as_json:
-        print(json.dumps(_plain(found, completion), ensure_ascii=False, indent=2, default=str))  # noqa: T201
+        print(json.dumps(_plain(found, completion, language or "en"), ensure_ascii=False, indent=2, default=str))  # noqa: T201
     else:
-        _show(found, completion, settings.language, console)
+        _Page(found, completion, language or settings.language, console).show()
     return found.played.is_fine and not found.refusals
 
 
-def _plain(found: Rehearsed, completion: str) -> dict[str, Any]:
+def _plain(found: Rehearsed, completion: str, language: Language) -> dict[str, Any]:
     plain = {key: value for key, value in asdict(found).items() if key not in ("played", "refusals", "notes")}
     return plain | {
         "completion": completion,
@@ -159,108 +180,155 @@ def _plain(found: Rehearsed, completion: str) -> dict[str, Any]:
         "postponed": dict(found.played.postponed),
         "unplanned": dict(found.played.unplanned),
         "heaviest_days": found.played.days.nlargest(10, "calls").to_dict("records"),
-        "would_stop_at": [label.en for label in found.refusals],
-        "notes": [label.en for label in found.notes],
+        "would_stop_at": [label.text(language) for label in found.refusals],
+        "notes": [label.text(language) for label in found.notes],
     }
 
 
-def _show(found: Rehearsed, completion: str, language: Language, console: Console) -> None:
-    played = found.played
-    versions = ", ".join(str(v) for v in sorted({*found.versions.values()}))
-    excluded = ", ".join(f"{reason} {n:,}" for reason, n in found.excluded.items() if n) or "0"
-    console.print(
-        f"{found.programme} {found.year}: version {versions}, base {found.base:,} of {found.base_on}, "
-        f"eligible {found.eligible:,}, excluded {excluded}; {completion} of the calls completed; nothing is stored",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
-    console.print(
-        f"假设：每组的前 n 个回访完成 ⌊{completion} × n⌋ 个，其余失败，都在下次抽取前答复；不计免打扰期、其他方案的任务和人工例外"
-        if language == "zh_CN"
-        else f"assumed: of the first n calls of a group ⌊{completion} × n⌋ are completed and the rest fails, all before the next "
-        "draw; no-recontact windows, other programmes' calls and exceptions by hand are left out",
-        markup=False, highlight=False, soft_wrap=True,
-    )  # fmt: skip
-    for label in found.refusals:
-        console.print(f"[bold red]{'正式抽取会停止' if language == 'zh_CN' else 'the draw would stop'}[/]:", end=" ")
-        console.print(label.text(language), markup=False, highlight=False, soft_wrap=True)
-    for label in found.notes:
-        console.print(label.text(language), markup=False, highlight=False, soft_wrap=True)
+class _Page:
+    """A dry run on a terminal, all of it in one language."""
 
-    months = played.months
-    grid = months.pivot_table(index="branch_no", columns="period", values="calls", aggfunc="sum", fill_value=0)
-    # Twelve months beside each other leave no room for lines on a terminal of 80 columns.
-    table = Table(title="回访户数 calls", title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("branch", no_wrap=True)
-    for name in (*(str(period)[5:] for period in grid.columns), "Σ", "goal", "done", "short"):
-        table.add_column(name, justify="right", no_wrap=True)
-    ends = played.ends.groupby("branch_no")[["goal", "completed", "shortfall"]].sum()
-    # A branch whose marketers have all left has calls and owes nothing any more.
-    for branch, *owed in ends.reindex(grid.index, fill_value=0).itertuples():
-        table.add_row(str(branch), *_cells(grid.loc[branch]), *_cells([grid.loc[branch].sum(), *owed]))
-    table.add_section()
-    table.add_row("company", *_cells(grid.sum()), *_cells([grid.to_numpy().sum(), *ends.sum()]))
-    widest = 10 + len(table.columns) * (2 + len(f"{int(grid.to_numpy().sum()):,}"))
-    Console(file=console.file, width=max(console.width, widest)).print(table)
+    def __init__(self, found: Rehearsed, completion: str, language: Language, console: Console) -> None:
+        self._found, self._completion, self._language, self._console = found, completion, language, console
 
-    _show_shortfalls(months, console)
-    behind = played.ends[played.ends["reason"] != ""]
-    if len(behind):
+    def _say(self, zh: str, en: str) -> str:
+        return Label(zh, en).text(self._language)
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _reason(self, reason: str) -> str:
+        return REASONS[reason].text(self._language) if reason in REASONS else reason
+
+    def _list(self, words: Iterable[str]) -> str:
+        return self._say("、", ", ").join(words)
+
+    def show(self) -> None:
+        found, played = self._found, self._found.played
+        self._show_head()
+        self._show_months()
+        self._show_shortfalls()
+        self._show_ends()
+        if len(played.days):
+            most = played.days.loc[played.days["calls"].idxmax()]
+            house = played.days.groupby("call_on")["calls"].sum()
+            desk, most_day, calls = most["desk"], most["call_on"], f"{int(most['calls']):,}"
+            day, all_calls = house.idxmax(), f"{int(house.max()):,}"
+            self._print(
+                self._say(
+                    f"最忙的一天：{desk} 在 {most_day} 回访 {calls} 户；全公司在 {day} 回访 {all_calls} 户",
+                    f"heaviest day: {desk} on {most_day}, {calls} calls; company on {day}, {all_calls} calls",
+                )
+            )
+        for words, counts in (
+            (self._say("因承接能力不足而到期日顺延的回访", "calls that fall due later, for want of capacity"), played.postponed),
+            (self._say("本年已无工作日可安排的回访", "calls for which no workday of the year is left"), played.unplanned),
+        ):
+            named = [f"{period} {n:,}" for period, n in counts.items() if n]
+            if named:
+                self._print(self._say(f"{words}：{self._list(named)}", f"{words}: {self._list(named)}"))
+        if found.played.is_fine:
+            self._print(self._say("每月足额，年末均达标", "nothing falls short"))
+        else:
+            self._print(self._say("有缺额，见上", "something falls short, see above"))
+
+    def _show_head(self) -> None:
+        found, share = self._found, self._completion
+        versions = self._list(str(v) for v in sorted({*found.versions.values()}))
+        excluded = self._list(f"{reason} {n:,}" for reason, n in found.excluded.items() if n) or "0"
+        self._print(
+            self._say(
+                f"{found.programme} {found.year}：第 {versions} 版，基数 {found.base:,}（{found.base_on}），"
+                f"合格 {found.eligible:,}，剔除 {excluded}；设回访完成率为 {share}；不存储任何内容",
+                f"{found.programme} {found.year}: version {versions}, base {found.base:,} of {found.base_on}, eligible "
+                f"{found.eligible:,}, excluded {excluded}; {share} of the calls completed; nothing is stored",
+            )
+        )
+        self._print(
+            self._say(
+                f"假设：每组的前 n 个回访完成 ⌊{share} × n⌋ 个，其余失败，都在下次抽取前答复；不计免打扰期、其他方案的任务和人工例外",
+                f"assumed: of the first n calls of a group ⌊{share} × n⌋ are completed and the rest fails, all before the next "
+                "draw; no-recontact windows, other programmes' calls and exceptions by hand are left out",
+            )
+        )
+        for label in found.refusals:
+            self._console.print(f"[bold red]{self._say('正式抽取会停止', 'the draw would stop')}[/]:", end=" ")
+            self._print(label.text(self._language))
+        for label in found.notes:
+            self._print(label.text(self._language))
+
+    def _show_months(self) -> None:
+        played = self._found.played
+        grid = played.months.pivot_table(
+            index="branch_no", columns="period", values="calls", aggfunc="sum", fill_value=0
+        )
+        # Twelve months beside each other leave no room for lines on a terminal of 80 columns.
+        title = self._say("回访户数", "calls")
+        table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+        table.add_column(self._say("营业部", "branch"), no_wrap=True)
+        ends = (self._say("目标", "goal"), self._say("完成", "done"), self._say("缺", "short"))
+        for name in (*(str(period)[5:] for period in grid.columns), "Σ", *ends):
+            table.add_column(name, justify="right", no_wrap=True)
+        owed = played.ends.groupby("branch_no")[["goal", "completed", "shortfall"]].sum()
+        # A branch whose marketers have all left has calls and owes nothing any more.
+        for branch, *owes in owed.reindex(grid.index, fill_value=0).itertuples():
+            table.add_row(str(branch), *_cells(grid.loc[branch]), *_cells([grid.loc[branch].sum(), *owes]))
+        table.add_section()
+        whole = [grid.to_numpy().sum(), *owed.sum()]
+        table.add_row(self._say("全公司", "company"), *_cells(grid.sum()), *_cells(whole))
+        widest = 10 + len(table.columns) * (2 + len(f"{int(grid.to_numpy().sum()):,}"))
+        Console(file=self._console.file, width=max(self._console.width, widest)).print(table)
+
+    def _show_shortfalls(self) -> None:
+        """Places that capacity or too few customers took away: each branch with its months, the largest first."""
+        months = self._found.played.months
+        short = months[months["shortfall"] > 0]
+        if short.empty:
+            return
+        table = Table(title=self._say("缺额", "shortfalls"), title_justify="left")
+        for zh, en, side in (
+            ("营业部", "branch", "left"), ("原因", "reason", "left"), ("月份", "months", "left"),
+            ("组数", "groups", "right"), ("户数", "places", "right"),
+        ):  # fmt: skip
+            table.add_column(self._say(zh, en), justify=side, overflow="fold")  # type: ignore[arg-type]
+        by_branch = [
+            (str(branch), str(reason), sorted({str(period)[5:] for period in rows["period"]}),
+             rows["group_key"].nunique(), int(rows["shortfall"].sum()))
+            for (branch, reason), rows in short.groupby(["branch_no", "reason"])
+        ]  # fmt: skip
+        by_branch.sort(key=lambda row: (-row[4], row[0]))
+        for branch, reason, periods, groups, places in by_branch[:SHOWN]:
+            table.add_row(branch, self._reason(reason), " ".join(periods), *_cells([groups, places]))
+        rest = by_branch[SHOWN:]
+        if rest:
+            table.add_row(f"+ {len(rest)}", "", "", "", *_cells([sum(row[4] for row in rest)]))
+        self._console.print(table)
+
+    def _show_ends(self) -> None:
+        """Whoever ends the year with less than he owes, and why."""
+        ends = self._found.played.ends
+        behind = ends[ends["reason"] != ""]
+        if behind.empty:
+            return
         title = (
-            "不能覆盖的营销人员 marketers that cannot be covered"
-            if found.is_coverage
-            else "年末未达标 short of the goal"
+            self._say("不能覆盖的营销人员", "marketers that cannot be covered")
+            if self._found.is_coverage
+            else self._say("年末未达标", "short of the goal")
         )
         table = Table(title=title, title_justify="left")
-        for name in ("who", "branch", "eligible", "goal", "completed", "left", "reason"):
-            table.add_column(name, justify="left" if name in ("who", "branch", "reason") else "right")
+        for zh, en in (
+            ("对象", "who"), ("营业部", "branch"), ("合格", "eligible"), ("目标", "goal"), ("完成", "completed"),
+            ("未抽", "left"), ("原因", "reason"),
+        ):  # fmt: skip
+            table.add_column(self._say(zh, en), justify="left" if en in ("who", "branch", "reason") else "right")
         for row in behind.head(SHOWN).to_dict("records"):
             table.add_row(
                 row["group_key"], row["branch_no"], *_cells([row["eligible"], row["goal"], row["completed"], row["left"]]),
-                REASONS.get(row["reason"], row["reason"]),
+                self._reason(row["reason"]),
             )  # fmt: skip
         if len(behind) > SHOWN:
             table.add_row(f"+ {len(behind) - SHOWN}", *[""] * 6)
-        console.print(table)
-    if len(played.days):
-        most = played.days.loc[played.days["calls"].idxmax()]
-        house = played.days.groupby("call_on")["calls"].sum()
-        console.print(
-            f"heaviest day: {most['desk']} on {most['call_on']}, {int(most['calls']):,} calls; "
-            f"company on {house.idxmax()}, {int(house.max()):,} calls",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
-    for name, counts in (
-        ("fall due later, for want of capacity", played.postponed),
-        ("find no workday", played.unplanned),
-    ):
-        told = ", ".join(f"{period} {n:,}" for period, n in counts.items() if n)
-        if told:
-            console.print(f"calls that {name}: {told}", highlight=False, soft_wrap=True)
-    console.print(
-        "每月按期足额、年末均达标 nothing falls short" if played.is_fine else "有缺额，见上 something falls short"
-    )
-
-
-def _show_shortfalls(months: pd.DataFrame, console: Console) -> None:
-    """Places that capacity or too few customers took away: each branch with its months, the largest first."""
-    short = months[months["shortfall"] > 0]
-    if short.empty:
-        return
-    table = Table(title="缺额 shortfalls", title_justify="left")
-    for name in ("branch", "reason", "months", "groups", "places"):
-        table.add_column(name, justify="right" if name in ("groups", "places") else "left", overflow="fold")
-    by_branch = [
-        (str(branch), str(reason), sorted({str(period)[5:] for period in rows["period"]}), rows["group_key"].nunique(),
-         int(rows["shortfall"].sum()))
-        for (branch, reason), rows in short.groupby(["branch_no", "reason"])
-    ]  # fmt: skip
-    by_branch.sort(key=lambda row: (-row[4], row[0]))
-    for branch, reason, periods, groups, places in by_branch[:SHOWN]:
-        table.add_row(branch, REASONS.get(reason, reason), " ".join(periods), *_cells([groups, places]))
-    rest = by_branch[SHOWN:]
-    if rest:
-        table.add_row(f"+ {len(rest)}", "", "", "", *_cells([sum(row[4] for row in rest)]))
-    console.print(table)
+        self._console.print(table)
 
 
 def _cells(values: Any) -> list[str]:

@@ -116,12 +116,29 @@ def strange_values(rules: Programme) -> list[tuple[str, str]]:
     ]
 
 
-def explain(versions: Sequence[Programme], name: str, day: date, language: Language) -> list[Section]:
-    """What the version of a programme that holds on a day will do. Raises UnknownProgramme naming what there is."""
-    rules = version_on(versions, name, day)
+def explain(
+    versions: Sequence[Programme],
+    name: str,
+    day: date,
+    language: Language,
+    *,
+    given: Programme | None = None,
+    edited_years: Sequence[str] = (),
+) -> list[Section]:
+    """What the version of a programme that holds on a day will do, or a given one whatever holds.
+
+    edited_years: the programme years that were frozen with this version and other content. Raises UnknownProgramme
+    naming what there is when no version holds and none is given.
+    """
+    rules = given or version_on(versions, name, day)
     tell = _Tell(rules, language)
+    about = [
+        *tell.title(timeline(with_draft(versions, rules), name), day),
+        *(tell.in_use(in_use_on(versions, name, day), day) if given else ()),
+        *tell.changes(edited_years),
+    ]
     parts = [
-        (Label("本方案", "The programme"), tell.title(timeline(versions, name), day)),
+        (Label("本方案", "The programme"), iter(about)),
         (Label("依据", "Rules carried out"), tell.texts()),
         (Label("回访对象", "Whom it is about"), tell.frame()),
         (Label("配额", "Quota"), tell.quota()),
@@ -137,6 +154,28 @@ def explain(versions: Sequence[Programme], name: str, day: date, language: Langu
         Section(_number(number, language) + title.text(language), tuple(lines))
         for number, (title, lines) in enumerate(parts, 1)
     ]
+
+
+def with_draft(versions: Sequence[Programme], draft: Programme) -> list[Programme]:
+    """The versions with a draft in place of the one that it says it is."""
+    mine = (draft.programme, draft.version)
+    return [*(one for one in versions if (one.programme, one.version) != mine), draft]
+
+
+def in_use_on(versions: Sequence[Programme], name: str, day: date) -> Programme | None:
+    """The version that the draw uses on a day; None where none holds."""
+    try:
+        return version_on(versions, name, day)
+    except UnknownProgramme:
+        return None
+
+
+def first_period(rules: Programme) -> str:
+    """The first month that a version may be drawn by: it has to hold on the month's first day."""
+    first = rules.valid_from
+    if first.day > 1:
+        first = date(first.year + first.month // 12, first.month % 12 + 1, 1)
+    return f"{first:%Y-%m}"
 
 
 _NUMERALS = "一二三四五六七八九十"
@@ -192,10 +231,8 @@ class _Tell:
             else self._say("未定截止日期", "no end named")
         )
         yield self._say(
-            f"《{rules.title.zh_CN}》（{rules.programme}）第 {rules.version} 版，{rules.valid_from} 起施行，{until}。"
-            f"以下为 {day} 适用的内容。",
-            f"{rules.title.en} ({rules.programme}), version {rules.version}, from {rules.valid_from}, {until}. "
-            f"This is what holds on {day}.",
+            f"《{rules.title.zh_CN}》（{rules.programme}）第 {rules.version} 版，{rules.valid_from} 起施行，{until}。",
+            f"{rules.title.en} ({rules.programme}), version {rules.version}, from {rules.valid_from}, {until}.",
         )
         if len(spans) > 1:
             said = [self._span(span) for span in spans]
@@ -208,6 +245,45 @@ class _Tell:
                 "此前的回访结果继续计入，已抽取的客户不退回。",
                 "Each campaign uses the version that holds on the first day of its month. After a change within the year "
                 "quota, strata and minima are made anew from the next campaign on; results so far count, nobody drawn is given back.",
+            )
+
+    def in_use(self, used: Programme | None, day: date) -> Iterator[str]:
+        """Whether the draw uses the version that is told about."""
+        number = self._rules.version
+        if used is None:
+            yield self._say(
+                f"以下为所给文件的内容；{day} 没有任何版本有效，抽取不会使用它。",
+                f"What follows is the given file. No version holds on {day}, so the draw does not use it then.",
+            )
+        elif used.version != number:
+            yield self._say(
+                f"以下为所给文件（第 {number} 版）的内容；{day} 实际适用的是方案目录中的第 {used.version} 版。",
+                f"What follows is the given file (version {number}). On {day} the draw uses version {used.version} of the "
+                "programmes folder.",
+            )
+        elif used.plan_sha256() != self._rules.plan_sha256():
+            yield self._say(
+                f"以下为所给文件的内容；方案目录中的第 {number} 版（{day} 适用）内容与此不同。",
+                f"What follows is the given file. Version {number} in the programmes folder, which the draw uses on {day}, "
+                "says something else.",
+            )
+
+    def changes(self, edited_years: Sequence[str]) -> Iterator[str]:
+        """What a person who changed the file may not expect."""
+        rules = self._rules
+        if rules.valid_from.day > 1:
+            yield self._say(
+                f"valid_from 为 {rules.valid_from}，不是月初：每一期次适用当月 1 日有效的版本，"
+                f"本版最早自 {first_period(rules)} 期次起适用。",
+                f"valid_from is {rules.valid_from}, within a month. A campaign uses what holds on the first of its month, so the "
+                f"first one drawn by this version is {first_period(rules)}.",
+            )
+        for year in edited_years:
+            yield self._say(
+                f"注意：{year} 冻结之后，第 {rules.version} 版的内容被改动而版次未变，抽取将拒绝新的期次。请恢复原文，"
+                "或将改动写成更高的版次并报批。",
+                f"Note: the content was changed after {year} was frozen with version {rules.version}, and the draw refuses new "
+                "months. Put the file back as it was, or give the change a higher version and have it approved.",
             )
 
     def _span(self, span: Span) -> str:

@@ -22,6 +22,7 @@ from models import CallbackError
 from models.assignment import spread_days
 from models.calendar import Calendar, MissingCalendar, Period, period
 from models.campaign import COUNT, Pace, deal
+from models.explain import in_use_on, with_draft
 from models.frame import FrameError
 from models.programme import ChainSeed, CoverageGoal, Programme, UnknownProgramme, version_on
 from models.roster import HQ
@@ -85,16 +86,20 @@ def read_completion(text: str) -> Fraction:
     return Fraction(text)
 
 
-def versions_of_year(files: Sequence[Programme], name: str, year: int) -> dict[str, Programme]:
+def versions_of_year(
+    files: Sequence[Programme], name: str, year: int, given: Programme | None = None
+) -> dict[str, Programme]:
     """The version that each month of a year is drawn by, by period; a month in which none holds is missing.
 
-    Raises UnknownProgramme when none holds in any month, FrameError for a change that the draw refuses within a year.
+    given: a draft, which goes before every other version while it holds. Raises UnknownProgramme when none holds in any
+    month, RehearsalError when the draft does not, FrameError for a change that the draw refuses within a year.
     """
+    files = with_draft(files, given) if given else files
     found: dict[str, Programme] = {}
     for month in range(1, 13):
         span = period(f"{year}-{month:02}")
         try:
-            rules = version_on(files, name, span.first)
+            rules = version_on([given] if given and in_use_on([given], name, span.first) else files, name, span.first)
         except UnknownProgramme:
             if month == 12 and not found:
                 raise
@@ -102,6 +107,11 @@ def versions_of_year(files: Sequence[Programme], name: str, year: int) -> dict[s
         if found:
             _check_change(list(found.values())[-1], rules, span)
         found[span.name] = rules
+    if given and given not in found.values():
+        raise RehearsalError(
+            f"version {given.version} of {name} holds from {given.valid_from} to {given.valid_to or '…'}: no month of {year} "
+            "begins in it, so there is nothing to try; set valid_from to the first day of the month from which it shall hold"
+        )
     return found
 
 

@@ -253,3 +253,47 @@ def test_the_shipped_files_say_where_each_rule_comes_from_and_leave_little_to_de
         assert {text.text for text in rules.rules}
         assert all(e.source.holds_from == date(2010, 5, 1) for e in rules.exclusions)  # the day No. 11 came into force
         assert set(default_keys(rules)) <= {"valid_to", "population", "strata", "weights", "monthly_plan", "no_recontact"}
+
+
+def explained(file, *words, **settings):
+    result = CliRunner().invoke(
+        app, ["programme", "explain", "daily_risk", "--file", str(file), "--language", "en", *words],
+        env={"COLUMNS": "120", **settings},
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    return " ".join(result.output.split())
+
+
+def test_the_given_file_is_explained_though_a_higher_version_holds_and_that_is_said(tmp_path):
+    folder = tmp_path / "programmes"
+    folder.mkdir()
+    for number, days in ((1, 10), (3, 13)):
+        content = DAILY | {"version": number, "due_workdays": days}
+        (folder / f"v{number}.yaml").write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    file = written(tmp_path, DAILY | {"version": 2, "due_workdays": 19})
+    said = explained(file, "--on", "2026-03-01", HUIFANG_PROGRAMMES=str(folder))
+    assert "due 19 workdays" in said
+    assert "On 2026-03-01 the draw uses version 3 of the programmes folder" in said
+    of_folder = explained(folder / "v1.yaml", "--on", "2026-03-01", HUIFANG_PROGRAMMES=str(folder))
+    assert "due 10 workdays" in of_folder
+    assert "the draw uses version 3" in of_folder
+    in_use = explained(folder / "v3.yaml", "--on", "2026-03-01", HUIFANG_PROGRAMMES=str(folder))
+    assert "the draw uses" not in in_use.split("2. Rules")[0]
+
+
+def test_a_file_that_does_not_hold_yet_is_explained_all_the_same(tmp_path):
+    file = written(tmp_path, DAILY | {"version": 2, "due_workdays": 19, "valid_from": date(2027, 1, 1)})
+    said = explained(file, "--on", "2026-03-01")
+    assert "due 19 workdays" in said
+    assert "On 2026-03-01 the draw uses version 1" in said
+    assert "No version holds on 2009-03-01" in explained(file, "--on", "2009-03-01")
+
+
+def test_another_content_under_the_same_version_is_told(tmp_path):
+    assert "says something else" in explained(written(tmp_path, DAILY | {"due_workdays": 19}), "--on", "2026-03-01")
+
+
+def test_a_version_that_begins_within_a_month_is_said_to_take_effect_with_the_next(tmp_path):
+    file = written(tmp_path, DAILY | {"version": 2, "valid_from": date(2026, 12, 15)})
+    assert "drawn by this version is 2027-01" in explained(file)
+    assert "within a month" not in explained(written(tmp_path, DAILY | {"version": 2, "valid_from": date(2026, 12, 1)}))

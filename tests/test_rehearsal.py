@@ -42,6 +42,10 @@ def rehearse(house, name, *words, exits=(0, 1)):
     return json.loads(result.stdout)
 
 
+def shown_page(house, name, *words, language="en"):
+    return house.call("programme", "try", name, "--period", "2026", "--language", language, *words, exits=(1,)).output
+
+
 def everything(house):
     """Each file of the home with its bytes; the log of this test's own commands left out."""
     return {
@@ -92,7 +96,7 @@ def test_a_branch_without_capacity_falls_short_and_the_command_says_so(pulled, t
     assert not found["is_fine"]
     assert {month["reason"] for month in found["months"] if month["shortfall"]} == {"capacity"}
     assert max(month["places"] for month in found["months"]) == 1
-    shown = pulled.call("programme", "try", "daily_risk", "--period", "2026", "--file", str(file), exits=(1,)).output
+    shown = shown_page(pulled, "daily_risk", "--file", str(file))
     assert "capacity" in shown
     assert "something falls short" in shown
 
@@ -102,7 +106,7 @@ def test_marketers_that_cannot_be_covered_are_named_with_the_reason(pulled):
     reasons = {end["group_key"]: end["reason"] for end in found["ends"] if end["reason"]}
     assert reasons["777001"] == "excluded"
     assert reasons["777002"] == "no_customers"
-    shown = pulled.call("programme", "try", "marketer_conduct", "--period", "2026", exits=(1,)).output
+    shown = shown_page(pulled, "marketer_conduct")
     assert "777001" in shown
     assert "all excluded" in shown
 
@@ -213,10 +217,58 @@ def test_a_reason_that_excludes_nobody_is_pointed_out(pulled, tmp_path):
 
 def test_each_branch_that_falls_short_is_shown_with_its_months(pulled, tmp_path):
     file = draft(tmp_path, capacity=1)
-    shown = pulled.call("programme", "try", "daily_risk", "--period", "2026", "--file", file, exits=(1,)).output
+    shown = shown_page(pulled, "daily_risk", "--file", file)
     found = rehearse(pulled, "daily_risk", "--file", file)
     for branch in {month["branch_no"] for month in found["months"] if month["shortfall"]}:
         short = [month for month in found["months"] if month["branch_no"] == branch and month["shortfall"]]
         line = next(line for line in shown.splitlines() if f" {branch} " in line and "capacity" in line)
         assert " ".join(month["period"][5:] for month in short) in line
         assert f" {sum(month['shortfall'] for month in short)} " in line
+
+
+def test_the_given_file_is_tried_though_a_higher_version_holds_and_that_is_said(pulled, tmp_path):
+    folder = tmp_path / "programmes"
+    shutil.copytree(PROJECT / "programmes", folder)
+    draft(folder, name="later.yaml", version=3, valid_from="2026-06-01", due_workdays=15)
+    house = pulled.having(HUIFANG_PROGRAMMES=str(folder))
+    assert {3, 1} == {*rehearse(house, "daily_risk")["versions"].values()}
+    file = draft(tmp_path, version=2, due_workdays=9)
+    found = rehearse(house, "daily_risk", "--file", file)
+    assert {*found["versions"].values()} == {2}
+    (note,) = found["notes"]
+    assert "2026-06, 2026-07" in note
+    assert "version 3 of the programmes folder holds" in note
+    too_late = draft(tmp_path, version=4, valid_from="2026-12-02")
+    said = house.call("programme", "try", "daily_risk", "--period", "2026", "--file", too_late, exits=(2,)).output
+    assert "no month of 2026 begins in it" in " ".join(said.split())
+
+
+def test_a_version_within_a_month_is_tried_from_the_next_month_on_and_that_is_said(pulled, tmp_path):
+    found = rehearse(pulled, "daily_risk", "--file", draft(tmp_path, version=2, valid_from="2026-06-15"))
+    assert [found["versions"][f"2026-{month:02}"] for month in (6, 7)] == [1, 2]
+    assert any("2026-06-15 is within a month; it is first used for 2026-07" in note for note in found["notes"])
+
+
+def test_a_file_changed_under_its_version_after_the_year_was_frozen_is_pointed_out(pulled, tmp_path):
+    folder = tmp_path / "programmes"
+    shutil.copytree(PROJECT / "programmes", folder)
+    house = pulled.copy(tmp_path / "home").having(HUIFANG_PROGRAMMES=str(folder))
+    house.call("run", "draw", "--programme", "daily_risk", "--period", "2026-01", *at("2026-01-04", "07:30"))
+    explain = ("programme", "explain", "daily_risk", "--language", "en", "--on", "2026-02-01")
+    assert "changed after" not in house.call(*explain, exits=(0,)).output
+    draft(folder, name="daily_risk.yaml", due_workdays=9)
+    assert "the content was changed after daily_risk-2026 was frozen with version 1" in " ".join(
+        house.call(*explain, exits=(0,)).output.split()
+    )
+    (stop,) = rehearse(house, "daily_risk", exits=(1,))["would_stop_at"]
+    assert "version 1 was changed after daily_risk-2026 was frozen" in stop
+
+
+@pytest.mark.parametrize("name", ["daily_risk", "marketer_conduct"])
+def test_a_page_is_in_one_language(pulled, tmp_path, name):
+    file = draft(tmp_path, base=name, capacity=1)
+    english = shown_page(pulled, name, "--file", file, language="en")
+    assert not [sign for sign in english if "\u4e00" <= sign <= "\u9fff"]
+    chinese = shown_page(pulled, name, "--file", file, language="zh_CN")
+    words = {"branch", "goal", "done", "short", "company", "shortfalls", "reason", "months", "heaviest", "eligible"}
+    assert not words & {*chinese.replace("，", " ").replace("：", " ").split()}

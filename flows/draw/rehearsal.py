@@ -14,6 +14,7 @@ from sqlalchemy import make_url
 from models import assignment, campaign, frame
 from models.calendar import Calendar
 from models.calendar import period as read_period
+from models.explain import first_period, in_use_on
 from models.outcomes import Label
 from models.programme import CoverageGoal, Programme, RateGoal
 from models.rehearsal import Month, Rehearsal, RehearsedYear, versions_of_year
@@ -56,21 +57,23 @@ def rehearse_year(
     calendar: Calendar,
     *,
     of_calls: Fraction,
+    given: Programme | None = None,
     told: Told = lambda *_: None,
 ) -> Rehearsed:
     """A programme year played on the base of the year-end before, by the files as they are today.
 
-    of_calls: the share of calls assumed to be completed. Raises what the draw would raise where nothing can be played:
-    no snapshot, nobody eligible, a change that is refused within a year.
+    of_calls: the share of calls assumed to be completed; given: a draft that is played while it holds. Raises what the
+    draw would raise where nothing can be played: no snapshot, nobody eligible, a change that is refused within a year.
     """
     calendar.require(year)
-    versions = versions_of_year(files, programme, year)
+    versions = versions_of_year(files, programme, year, given)
     store = open_to_read(settings)
     base_on = date(year - 1, 12, 31)
     steps = len(versions) + 1
     told("base", 0, steps)
     ground = _read_ground(settings, store, versions, programme, year, calendar)
-    rehearsal, notes = Rehearsal(ground.cells, of_calls, calendar), [*ground.notes, *_undrawn(versions, year)]
+    rehearsal = Rehearsal(ground.cells, of_calls, calendar)
+    notes = [*ground.notes, *_hidden(files, given, versions), *_late(versions), *_undrawn(versions, year)]
     for at, month in enumerate(ground.months, 1):
         told(month.span.name, at, steps)
         if isinstance(month.rules.goal, RateGoal) and not month.pace.weight_left:
@@ -118,6 +121,51 @@ def open_to_read(settings: Settings) -> Store:
     if present != needed:
         raise StoreError(f"the database is at version {present}, this code needs {needed}: run `huifang db upgrade`")
     return store
+
+
+def frozen_otherwise(settings: Settings, rules: Programme, year: int) -> list[str]:
+    """Programme years that were frozen with this version while its file said something else; none without a store."""
+    try:
+        store = open_to_read(settings)
+    except records.NoSnapshot:
+        return []
+    with store.begin() as session:
+        return _edited(records.programme_years(session, rules.programme, year), rules)
+
+
+def _edited(known: Iterable[ProgrammeYear], rules: Programme) -> list[str]:
+    frozen = [(year.id, Programme.model_validate_json(year.plan).version, year.plan_sha256) for year in known]
+    return [
+        year_id for year_id, version, plan in frozen if version == rules.version and plan != rules.plan_sha256()
+    ]
+
+
+def _hidden(files: Sequence[Programme], given: Programme | None, versions: dict[str, Programme]) -> Iterable[Label]:
+    """Months of which the draft is played although a higher version of the folder holds."""
+    if given is None:
+        return
+    hiding: dict[int, list[str]] = {}
+    for name, rules in versions.items():
+        used = in_use_on(files, given.programme, read_period(name).first)
+        if rules is given and used is not None and used.version > given.version:
+            hiding.setdefault(used.version, []).append(name)
+    for version, months in hiding.items():
+        yield Label(
+            f"{'、'.join(months)}：方案目录中的第 {version} 版有效，正式抽取用该版；试算用所给文件（第 {given.version} 版）",
+            f"{', '.join(months)}: version {version} of the programmes folder holds, and the draw uses that; the dry run plays "
+            f"the given file (version {given.version})",
+        )
+
+
+def _late(versions: dict[str, Programme]) -> Iterable[Label]:
+    """Versions that begin within a month and so are first used in the next."""
+    for rules in {rules.version: rules for rules in versions.values()}.values():
+        if rules.valid_from.day > 1 and first_period(rules) in versions:
+            yield Label(
+                f"第 {rules.version} 版 valid_from 为 {rules.valid_from}，不是月初，自 {first_period(rules)} 期次起适用",
+                f"version {rules.version}: valid_from {rules.valid_from} is within a month; it is first used for "
+                f"{first_period(rules)}",
+            )
 
 
 def _undrawn(versions: dict[str, Programme], year: int) -> list[Label]:
@@ -176,6 +224,7 @@ def _read_ground(
         }
     notes = _frozen_note(known, order)
     refusals = _refusals(programme, customers, base_on, is_waived, by_hand, plans.values())
+    refusals += _edits(known, plans.values())
     con = lake.connect(settings)
     source = lake.open_table(settings, customers.path, con)
     judged, yearly = [], []
@@ -249,6 +298,19 @@ def _refusals(
             )
         )
     return found
+
+
+def _edits(known: list[ProgrammeYear], plans: Iterable[Programme]) -> list[Label]:
+    return [
+        Label(
+            f"{year_id} 冻结之后，第 {rules.version} 版的内容被改动而版次未变，正式抽取会停止：请恢复原文，"
+            "或将改动写成更高的版次并报批",
+            f"version {rules.version} was changed after {year_id} was frozen with it, and the draw would stop: put the file back "
+            "as it was, or give the change a higher version and have it approved",
+        )
+        for rules in plans
+        for year_id in _edited(known, rules)
+    ]
 
 
 # ---- a share of each branch ----------------------------------------------------------------------------------
