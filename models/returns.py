@@ -55,7 +55,7 @@ class Workbook:
     depth: int = 0
     """0 in the message itself, 1 and more in messages it carries."""
     error: str = ""
-    """'' | wrong_password | too_large | unreadable | unsupported"""
+    """'' | wrong_password | too_large | too_many_parts | unreadable | unsupported | archive | partial"""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Opened:
     workbooks: Sequence[Workbook] = ()
     files: Sequence[File] = ()
     error: str = ""
-    """'' or why nothing could be read: unreadable | too_large | timeout"""
+    """'' or why nothing could be read: unreadable | too_large | timeout | infected | unscannable, or not yet: unscanned | unkept"""
 
     @classmethod
     def from_report(cls, report: Mapping[str, Any]) -> Opened:
@@ -132,7 +132,7 @@ class Sender:
     """Whose message this is; branch_no is None unless the verdict is ok."""
 
     branch_no: str | None
-    verdict: Literal["ok", "notice", "quarantined"]
+    verdict: Literal["ok", "notice", "quarantined", "held"]
     reason: str = ""
     address: str = ""
 
@@ -140,10 +140,12 @@ class Sender:
 def judge_sender(opened: Opened, roster: pd.DataFrame, own_address: str) -> Sender:
     """Whose message this is, by its one From address; notices are nobody's, what cannot be believed is quarantined.
 
+    What nobody could look into yet, as the scanner is down or the disk full, is held.
+
     `roster` are the addresses valid on the day, as models/roster.py gives them.
     """
     if opened.error:
-        return Sender(None, "quarantined", opened.error)
+        return Sender(None, "held" if opened.error in ("unscanned", "unkept") else "quarantined", opened.error)
     address = opened.from_addresses[0].casefold() if opened.from_addresses else ""
     local = address.rpartition("@")[0]
     if opened.is_report or opened.is_null_return_path or local in ("mailer-daemon", "postmaster"):
@@ -244,6 +246,21 @@ PROBLEMS: dict[str, Label] = {
     ),
     "unreadable": Label(
         "工作簿无法读取：请另存为 .xlsx 后重新发送", "cannot be read: save it as .xlsx and send it again"
+    ),
+    "too_many_parts": Label(
+        "附件过多或层层嵌套：请将填好的工作簿直接作为附件返回",
+        "holds too many files, or files too deep within each other: attach the filled workbook itself",
+    ),
+    "archive": Label(
+        "不支持 RAR 等压缩格式：请直接附上工作簿，或改用 zip、7z 压缩",
+        "is an archive of a kind we cannot open, such as RAR: attach the workbook itself, or a zip or 7z",
+    ),
+    "partial": Label(
+        "邮件被拆分为多封：请关闭邮件拆分，或分成几封各自完整的邮件发送",
+        "is one piece of a split message: switch splitting off, or send several messages that are each whole",
+    ),
+    "forwarded": Label(
+        "来自被转发的邮件：请将工作簿直接作为附件返回", "stands in a forwarded message: attach the workbook itself"
     ),
     "unsupported": Label(
         "不支持该文件格式：请另存为 .xlsx 后重新发送", "is of a kind we cannot read: save it as .xlsx and send it again"
@@ -440,6 +457,8 @@ class _Row:
 
     sheet: str
     found: FoundRow
+    depth: int = 0
+    """As that of its workbook: a row in the message itself counts before the same one in a message it carries."""
     values: dict[str, Any] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
     """(column, code)"""
@@ -565,9 +584,15 @@ def _judge_rows(
         problems.append({"sheet": place, "row": row, "column_name": column, "code": code, item: number})
 
     is_truncated = not TRUNCATED.isdisjoint(opened.defects)
+    if is_truncated and opened.files and not opened.workbooks and sheet is CALLBACK:
+        send_back("#1", 0, "", "truncated", None)
+    is_attached = any(not workbook.depth for workbook in opened.workbooks)
     ours = {label for declared in (CALLBACK, SELF_CHECK) for label in declared.name}
     for number_of_book, workbook in enumerate(opened.workbooks, start=1):
         book = f"#{number_of_book}"
+        if workbook.depth and is_attached and workbook.error and not is_truncated:
+            # An old letter below the new one: only what is attached to the new one needs to be read.
+            continue
         if workbook.error or is_truncated:
             # Told once, with the callback rows: an unread workbook does not say which sheet it holds.
             if sheet is CALLBACK:
@@ -580,7 +605,11 @@ def _judge_rows(
             for found in find_rows(sheet, table.rows, table.formulas, keys):
                 filled = {key for key, text in found.cells.items() if text} | found.formulas
                 if not filled.isdisjoint(column.key for column in sheet.branch_columns):
-                    rows.append(_Row(place, found))
+                    rows.append(_Row(place, found, workbook.depth))
+    nearest: dict[int | None, int] = {}
+    for row in rows:
+        nearest[row.found.number] = min(row.depth, nearest.get(row.found.number, row.depth))
+    rows = [row for row in rows if row.found.number is None or row.depth == nearest[row.found.number]]
     if not rows and not problems:
         return _nothing(item)
     # Only the rows that came back are looked at: what could come back is a hundred times more.
@@ -593,6 +622,10 @@ def _judge_rows(
             send_back(place, found.row, "row_code", "unknown_code", None)
             continue
         number = int(task[item])
+        if row.depth and branch_no == "HQ":
+            # Headquarters may answer every row: what it passes on is the word of another.
+            send_back(place, found.row, "row_code", "forwarded", number)
+            continue
         if branch_no not in ("HQ", task["branch_no"]):
             send_back(place, found.row, "row_code", "other_branch", number)
             continue
@@ -774,7 +807,9 @@ def _content_sha256(item: str, number: int, values: Mapping[str, Any]) -> str:
 
 
 def match_files(opened: Opened, keys: Sequence[RowKey]) -> dict[int, tuple[ItemKind, int]]:
-    """The assignment or case each file's name carries, by part; files without a code are left out."""
+    """The assignment or case each file's name carries, by part; files without a code, or cut off on their way, are left out."""
+    if not TRUNCATED.isdisjoint(opened.defects):
+        return {}
     found = {file.part: find_code(file.name, keys) for file in opened.files}
     return {part: item for part, item in found.items() if item is not None}
 

@@ -15,15 +15,12 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-import msoffcrypto.format.ooxml
-import openpyxl
-import pandas as pd
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -31,106 +28,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from letters import BOMBS, BRANCH, FORMULA, KEY, SHEET, accepted, encrypted, letter, opened, settings_for
 
-from models.returns import Opened, judge_callback_rows
-from models.row_code import RowKey, row_code
-from models.sheets import CALLBACK, write_sheet
+from models.row_code import row_code
 from tasks.mailbox import MailboxError, open_mailbox, open_messages, spool
 from tasks.settings import PROJECT, Settings
-
-KEY = RowKey(1, b"a secret for the tests")
-PASSWORD = "营业部0101口令"
-BRANCH = "b0101@branch.example"
-XLSX = "vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-
-
-FORMULA = (5, [column.key for column in CALLBACK.columns].index("outcome") + 1)
-
-
-def filled_sheet() -> bytes:
-    rows = pd.DataFrame(
-        {
-            "row_code": [row_code("assignment", 17, KEY), row_code("assignment", 18, KEY)],
-            "customer_name": ["张*", "李*"],
-            "phone": ["013800001234", "075583990011"],
-            "form": ["risk_warning"] * 2,
-            "developer": [""] * 2,
-            "due_on": [date(2026, 3, 20)] * 2,
-            "call_on": [date(2026, 3, 5)] * 2,
-            "planned_caller": ["王芳", ""],
-        }
-    )
-    clear = write_sheet(
-        "callback",
-        rows,
-        campaign="c",
-        title="t",
-        branch_no="0101",
-        branch_name="福田",
-        language="zh_CN",
-        issued_on=date(2026, 3, 2),
-    )
-    book = openpyxl.load_workbook(io.BytesIO(clear))
-    table = book.worksheets[1]
-    answers = [datetime(2026, 3, 5), "14:30", "王芳", "电话", 1, "成功·无异常", *["已核·无异常"] * 5]  # noqa: DTZ001 (a day)
-    place = {column.key: number for number, column in enumerate(CALLBACK.columns, start=1)}
-    for column, value in enumerate(answers, start=place["called_on"]):
-        table.cell(4, column, value)
-    table.cell(*FORMULA, "=1+1")
-    file = io.BytesIO()
-    book.save(file)
-    return file.getvalue()
-
-
-SHEET = filled_sheet()
-
-
-def encrypted(content: bytes, password: str = PASSWORD) -> bytes:
-    file = io.BytesIO()
-    msoffcrypto.format.ooxml.OOXMLFile(io.BytesIO(content)).encrypt(password, file)
-    return file.getvalue()
-
-
-def letter(*attachments: tuple[str, bytes], sender: str = BRANCH, subject: str = "回访结果") -> EmailMessage:
-    message = EmailMessage()
-    message["From"], message["To"], message["Subject"] = sender, "huifang@hq.example", subject
-    message["Message-ID"] = "<1@branch.example>"
-    message.set_content("请查收")
-    for name, content in attachments:
-        message.add_attachment(content, maintype="application", subtype="octet-stream", filename=name)
-    return message
-
-
-def settings_for(home: Path, **more: Any) -> Settings:
-    return Settings(home=home, **more)
-
-
-def opened(home: Path, *messages: bytes | EmailMessage, timeout_seconds: float = 60) -> list[Opened]:
-    paths = []
-    for number, message in enumerate(messages):
-        path = home / f"{number}.eml"
-        path.write_bytes(bytes(message))
-        paths.append(path)
-    passwords = {BRANCH: ["last year's", PASSWORD]}
-    return list(open_messages(paths, passwords, settings_for(home), timeout_seconds=timeout_seconds))
-
-
-def accepted(message: Opened) -> list[int]:
-    task = {
-        "assignment_id": 17,
-        "branch_no": "0101",
-        "campaign_id": "c",
-        "customer_name": "张*",
-        "phone": "013800001234",
-        "due_on": date(2026, 3, 20),
-        "assigned_on": date(2026, 3, 2),
-        "attempts_required": 3,
-        "related": (),
-    }
-    expected = pd.DataFrame([task, task | {"assignment_id": 18, "customer_name": "李*", "phone": "075583990011"}])
-    judgement = judge_callback_rows(message, expected, [KEY], branch_no="0101", as_of=date(2026, 3, 10))
-    return list(judgement.accepted["assignment_id"])
-
 
 # ---- what is opened
 
@@ -262,37 +164,6 @@ def test_one_child_reads_encrypted_sheets_beyond_its_first_seconds_of_work(
 
 
 # ---- bombs
-
-
-def bombed(name: str, content: bytes) -> bytes:
-    """The sheet with one of its zip members replaced."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(SHEET)) as source, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as target:
-        for member in source.namelist():
-            target.writestr(member, content if member == name else source.read(member))
-    return file.getvalue()
-
-
-def cells(*places: str) -> bytes:
-    rows = "".join(f'<row r="{place.lstrip("ABCDEFX")}"><c r="{place}"><v>1</v></c></row>' for place in places)
-    space = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-    return f'<worksheet xmlns="{space}"><sheetData>{rows}</sheetData></worksheet>'.encode()
-
-
-SECOND = "xl/worksheets/sheet2.xml"
-BOMBS = {
-    "far corners": bombed(SECOND, cells("A1", "XFD1048576")),
-    "an endless row number": bombed(SECOND, cells("A99999999999")),
-    "a gigabyte of blanks": bombed(SECOND, b" " * (70 << 20)),
-    "billion laughs": bombed(
-        SECOND, b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;">]><worksheet>&b;</worksheet>'
-    ),
-    "an outside file": bombed(
-        SECOND, b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><worksheet>&a;</worksheet>'
-    ),
-    "no workbook at all": b"PK\x03\x04" + bytes(500),
-    "an OLE head only": bytes.fromhex("D0CF11E0A1B11AE1") + bytes(5000),
-}
 
 
 def test_a_bomb_costs_its_own_message_only(tmp_path: Path) -> None:

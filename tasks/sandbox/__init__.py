@@ -3,8 +3,8 @@
 Run as `python -m tasks.sandbox`; it may die of what it opens, its parent (tasks/mailbox.py) may not. Knows no
 sheet, roster or store, and imports neither Prefect nor pandas, so that a new child costs a fraction of a second.
 
-First line in: {"passwords": {address: [password, …]}}, answered by {"ready": true}. Then one request per line,
-{"path", "out_dir"}; one report per line out, in the shape of models.returns.Opened.
+First line in: {"passwords": {address: [password, …]}, "clamd": address}, answered by {"ready": true}. Then one request
+per line, {"path", "out_dir", "passwords": [password, …]}; one report per line out, in the shape of models.returns.Opened.
 """
 
 from tasks.sandbox.message import open_message

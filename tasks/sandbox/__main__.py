@@ -8,8 +8,9 @@ import resource
 import sys
 from pathlib import Path
 
-from tasks.sandbox.limits import CPU_SECONDS, MEMORY_BYTES
+from tasks.sandbox.limits import CPU_SECONDS, MEMORY_BYTES, Unkept
 from tasks.sandbox.message import open_message
+from tasks.sandbox.scan import NotClean
 
 
 def main() -> None:
@@ -19,7 +20,8 @@ def main() -> None:
     reports = os.fdopen(os.dup(1), "wb")
     # Nothing a library prints may get between the reports.
     os.dup2(2, 1)
-    passwords: dict[str, list[str]] = json.loads(requests.readline())["passwords"]
+    told = json.loads(requests.readline())
+    passwords, clamd = told["passwords"], told.get("clamd", "")
     reports.write(b'{"ready": true}\n')
     reports.flush()
     for line in requests:
@@ -29,9 +31,19 @@ def main() -> None:
         # Only the soft limit: a hard one, once lowered, could not be raised for the next message.
         resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
         try:
-            report = open_message(Path(request["path"]), Path(request["out_dir"]), passwords)
+            report = open_message(
+                Path(request["path"]),
+                Path(request["out_dir"]),
+                passwords,
+                own=request.get("passwords", ()),
+                clamd=clamd,
+            )
         except (MemoryError, RecursionError):
             report = {"error": "too_large"}
+        except NotClean as reason:
+            report = {"error": str(reason)}
+        except Unkept:
+            report = {"error": "unkept"}
         reports.write(json.dumps(report, ensure_ascii=True).encode() + b"\n")
         reports.flush()
 

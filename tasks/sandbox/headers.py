@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import email.message
 import email.policy
 import email.utils
@@ -9,12 +10,13 @@ import posixpath
 import re
 from typing import Any
 
+from tasks.sandbox.limits import HEADER_SIGNS
 from tasks.sandbox.text import visible
 
 # Mail programs label GBK and GB18030 bytes gb2312; only the largest of the three sets reads them all (朱镕基).
-_GB_LABEL = re.compile(
-    r"(=\?|charset\s*=\s*\"?|\*\d*\*?\s*=\s*\"?)(gb2312|gbk|cp936|x-gbk|gb_2312-80)(?=[?'\";\s]|$)", re.IGNORECASE
-)
+_GB_NAMES = r"(?:cs|x-)?gb2312|(?:x-)?gbk|(?:cp|ms|windows-)936|gb_2312(?:-80)?|euc-cn|gb18030-20\d\d"
+_GB_LABEL = re.compile(rf"(=\?|charset\s*=\s*\"?|\*\d*\*?\s*=\s*\"?)(?:{_GB_NAMES})(?=[?'\";\s]|$)", re.IGNORECASE)
+_WORD_RUN = re.compile(r"=\?([^?\s]+)\?[Bb]\?[^?\s]*\?=(?:\s+=\?\1\?[Bb]\?[^?\s]*\?=)+")
 
 
 def raw_headers(message: email.message.Message, name: str) -> list[str]:
@@ -28,7 +30,17 @@ def _header_text(value: object) -> str:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         text = raw.decode("gb18030", "replace")
-    return _GB_LABEL.sub(r"\1gb18030", text)
+    return _WORD_RUN.sub(_joined_words, _GB_LABEL.sub(r"\1gb18030", text[: HEADER_SIGNS + 1]))
+
+
+def _joined_words(run: re.Match[str]) -> str:
+    """Encoded words side by side as one: mail programs break them off in the middle of a character."""
+    try:
+        raw = b"".join(base64.b64decode(word) for word in re.findall(r"\?[Bb]\?([^?]*)\?=", run[0]))
+        text = raw.decode(run[1])
+    except (ValueError, LookupError):
+        return run[0]
+    return f"=?utf-8?B?{base64.b64encode(text.encode()).decode()}?="
 
 
 def _parsed(name: str, value: str) -> Any:
@@ -50,7 +62,10 @@ def read_header(message: email.message.Message, name: str) -> str:
 def from_addresses(message: email.message.Message) -> tuple[list[str], list[str]]:
     addresses: list[str] = []
     defects: list[str] = []
-    for value in raw_headers(message, "from"):
+    for value in raw_headers(message, "from")[:2]:
+        if len(value) > HEADER_SIGNS:
+            defects.append("HeaderTooLong")
+            continue
         parsed = _parsed("From", value)
         if parsed is None:
             defects.append("HeaderCrash")

@@ -11,19 +11,28 @@ from typing import Any
 from tasks.sandbox.headers import from_addresses, raw_headers, read_header
 from tasks.sandbox.limits import MESSAGE_BYTES
 from tasks.sandbox.parts import Walk
+from tasks.sandbox.scan import check_clean
 
 
-def open_message(path: Path, out_dir: Path, passwords: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """One message taken apart; its files are written below out_dir under their hashes."""
+def open_message(
+    path: Path, out_dir: Path, passwords: Mapping[str, Sequence[str]], *, own: Sequence[str] = (), clamd: str = ""
+) -> dict[str, Any]:
+    """One message taken apart; its files are written below out_dir under their hashes.
+
+    `passwords` are by sender's address; those under '' and those of `own` are tried whoever wrote it.
+    """
     if path.stat().st_size > MESSAGE_BYTES:
         return {"error": "too_large"}
     with path.open("rb") as file:
+        check_clean(file, clamd)
+        file.seek(0)
         message = email.message_from_binary_file(file, policy=email.policy.compat32)
     addresses, defects = from_addresses(message)
     out_dir.mkdir(parents=True, exist_ok=True)
     tried = ("", *(address.casefold() for address in addresses))  # "": whoever wrote it
-    walk = Walk(out_dir, [password for address in tried for password in passwords.get(address, ())])
-    walk.take(message, 0)
+    known = [*own, *(password for address in tried for password in passwords.get(address, ()))]
+    walk = Walk(out_dir, list(dict.fromkeys(known)), clamd)
+    walk.take_whole(message)
     return {
         "from_headers": len(raw_headers(message, "from")),
         "from_addresses": addresses,

@@ -2,115 +2,199 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import email
 import email.message
+import email.policy
 import hashlib
 import io
-import posixpath
+import os
+import quopri
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msoffcrypto
 from msoffcrypto.exceptions import InvalidKeyError
 
-from tasks.sandbox.containers import kind_of, open_zip
+from tasks.sandbox.archives import unpack_7z, unpack_tnef, unpack_zip
 from tasks.sandbox.headers import file_name_of
-from tasks.sandbox.limits import MAX_DEPTH, MAX_PARTS, MAX_WORKBOOKS, TooLarge
-from tasks.sandbox.text import visible
+from tasks.sandbox.kinds import TABLES, kind_of, media_type_of
+from tasks.sandbox.limits import (
+    MAX_DEPTH,
+    MAX_LEVEL,
+    MAX_PARTS,
+    MAX_WORKBOOKS,
+    UNPACKED_BYTES,
+    TooLarge,
+    TooMany,
+    Unkept,
+    WrongPassword,
+)
+from tasks.sandbox.scan import NotClean, check_clean
 from tasks.sandbox.workbooks import read_csv, read_workbook
 
 
 class Walk:
-    """Every part of one message, however deep, each non-text leaf kept as a file."""
+    """Every part of one message, however deep, each non-text leaf kept as a file.
 
-    def __init__(self, out_dir: Path, passwords: Sequence[str]) -> None:
+    `depth` counts messages within messages, `level` wrappings of any kind.
+    """
+
+    def __init__(self, out_dir: Path, passwords: Sequence[str], clamd: str = "") -> None:
         self.out_dir = out_dir
         self.passwords = passwords
+        self.clamd = clamd
+        self.unpacked_bytes = 0
         self.defects: set[str] = set()
         self.workbooks: list[dict[str, Any]] = []
         self.files: list[dict[str, Any]] = []
 
-    def take(self, part: email.message.Message, depth: int) -> None:
-        if depth > MAX_DEPTH or len(self.files) >= MAX_PARTS:
+    def take_whole(self, message: email.message.Message) -> None:
+        """The message and all it carries; beyond the limits what was found is left standing beside the refusal."""
+        try:
+            self.take(message, 0, 0)
+        except TooMany:
             self.defects.add("TooManyParts")
-            return
+            self.workbooks.append(_workbook("", 0, error="too_many_parts"))
+
+    def take(self, part: email.message.Message, depth: int, level: int) -> None:
         self.defects.update(type(defect).__name__ for defect in part.defects)
+        media_type = part.get_content_type()
+        if media_type == "message/partial":
+            self.workbooks.append(_workbook(file_name_of(part), depth, error="partial"))
+            return
         content = part.get_payload()
         if isinstance(content, list):
-            nested = part.get_content_type() == "message/rfc822"
+            if media_type == "message/rfc822" and (decoded := _decoded(part, content)) is not None:
+                self.take_mail(decoded, depth, level)
+                return
             for child in content:
                 # compat32 gives messages here; its types allow texts.
                 assert isinstance(child, email.message.Message)
-                self.take(child, depth + 1 if nested else depth)
+                self._go_deeper(depth, child, level, is_message=media_type == "message/rfc822")
             return
         name = file_name_of(part)
-        if part.get_content_maintype() == "text" and not name and part.get_content_disposition() != "attachment":
+        is_attached = name or part.get_content_disposition() == "attachment" or media_type in TABLES
+        if part.get_content_maintype() == "text" and not is_attached:
             return
         payload = part.get_payload(decode=True)
         self.defects.update(type(defect).__name__ for defect in part.defects)
         if isinstance(payload, bytes) and payload:
-            self.keep(payload, name, part.get_content_type(), depth)
+            self.keep(payload, name, media_type, depth, level)
 
-    def keep(self, content: bytes, name: str, media_type: str, depth: int, *, unpack: bool = True) -> None:
+    def _go_deeper(self, depth: int, message: email.message.Message, level: int, *, is_message: bool) -> None:
+        if depth + is_message > MAX_DEPTH:
+            raise TooMany
+        self.take(message, depth + is_message, level)
+
+    def take_mail(self, content: bytes, depth: int, level: int) -> None:
+        """A message that came as a file."""
+        message = email.message_from_bytes(content, policy=email.policy.compat32)
+        self._go_deeper(depth, message, level, is_message=True)
+
+    def keep(self, content: bytes, name: str, media_type: str, depth: int, level: int) -> None:
+        kind = kind_of(content, name, media_type)
+        if kind == "tnef":
+            self.unpack(kind, content, name, depth, level)
+            return
+        if kind == "mail":
+            self.take_mail(content, depth, level)
+            return
+        if len(self.files) >= MAX_PARTS:
+            raise TooMany
         digest = hashlib.sha256(content).hexdigest()
-        kind = kind_of(content, name)
         target = self.out_dir / digest
         if not target.exists():
             # Written whole or not at all: a child killed here leaves no half file under a true hash.
-            partial = target.with_suffix(".tmp")
-            partial.write_bytes(content)
-            partial.replace(target)
+            partial = target.with_suffix(f".{os.getpid()}.tmp")
+            try:
+                partial.write_bytes(content)
+                partial.replace(target)
+            except OSError:
+                raise Unkept from None
         self.files.append(
             {
-                "part": len(self.files) + 1, "name": name, "media_type": media_type, "size_bytes": len(content),
-                "sha256": digest, "path": str(target), "is_workbook": kind not in ("", "zip"), "depth": depth,
+                "part": len(self.files) + 1, "name": name, "media_type": media_type_of(content, name) or media_type,
+                "size_bytes": len(content), "sha256": digest, "path": str(target),
+                "is_workbook": kind not in ("", "zip", "7z", "refused"), "depth": depth,
             }
         )  # fmt: skip
-        if kind == "zip" and unpack:
-            self.unpack(content, name, depth)
-        elif kind == "unknown":
-            self.workbooks.append(_workbook(name, depth, error="unsupported"))
-        elif kind not in ("", "zip"):
+        if kind in ("zip", "7z"):
+            self.unpack(kind, content, name, depth, level)
+        elif kind in ("refused", "unknown"):
+            self.workbooks.append(_workbook(name, depth, error="archive" if kind == "refused" else "unsupported"))
+        elif kind:
             self.read(content, name, kind, depth)
 
-    def unpack(self, content: bytes, name: str, depth: int) -> None:
+    def unpack(self, kind: str, content: bytes, name: str, depth: int, level: int) -> None:
+        if level >= MAX_LEVEL:
+            raise TooMany
+        error = ""
         try:
-            with open_zip(content) as archive:
-                for member in archive.infolist():
-                    if not member.is_dir() and len(self.files) < MAX_PARTS:
-                        base = visible(posixpath.basename(member.filename.replace("\\", "/")))
-                        self.keep(archive.read(member), base, "application/octet-stream", depth, unpack=False)
+            for member, inner, was_locked in self._members(kind, content):
+                self._weigh(inner)
+                if was_locked:
+                    # The scanner saw only the locked archive.
+                    check_clean(io.BytesIO(inner), self.clamd)
+                if inner:
+                    self.keep(inner, member, "application/octet-stream", depth, level + 1)
         except TooLarge:
-            self.workbooks.append(_workbook(name, depth, error="too_large"))
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, ValueError):
-            # RuntimeError is a zip with a password.
-            self.workbooks.append(_workbook(name, depth, error="unreadable"))
+            error = "too_large"
+        except WrongPassword:
+            error = "wrong_password"
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, ValueError) as fault:
+            error = self._unreadable(fault)
+        except (LookupError, TypeError, AttributeError, ArithmeticError) as fault:  # how the parsers fail on mutations
+            error = self._unreadable(fault)
+        if error:
+            self.workbooks.append(_workbook(name, depth, error=error))
+
+    def _weigh(self, inner: bytes) -> None:
+        self.unpacked_bytes += len(inner)
+        if self.unpacked_bytes > UNPACKED_BYTES:
+            raise TooLarge
+
+    def _members(self, kind: str, content: bytes) -> Iterator[tuple[str, bytes, bool]]:
+        if kind == "zip":
+            yield from unpack_zip(content, self.passwords)
+        elif kind == "7z":
+            yield from unpack_7z(content, self.passwords)
+        else:
+            yield from ((name, inner, False) for name, inner in unpack_tnef(content))
 
     def read(self, content: bytes, name: str, kind: str, depth: int) -> None:
         if len(self.workbooks) >= MAX_WORKBOOKS:
-            self.defects.add("TooManyParts")
-            return
+            raise TooMany
         was_encrypted = False
         try:
             if kind == "ole":
                 content, was_encrypted = self.decrypt(content)
                 kind = kind_of(content, name) if was_encrypted else "xls"
+                kind = "xls" if kind == "ole" else kind
+            if was_encrypted:
+                # The scanner saw only the locked workbook.
+                check_clean(io.BytesIO(content), self.clamd)
             sheets = read_csv(content, name) if kind == "csv" else read_workbook(content, kind)
-        except TooLarge:
-            self.workbooks.append(_workbook(name, depth, was_encrypted, error="too_large"))
+        except NotClean:
+            raise
         except InvalidKeyError:
             self.workbooks.append(_workbook(name, depth, True, error="wrong_password"))
         except NotImplementedError:
             self.workbooks.append(_workbook(name, depth, was_encrypted, error="unsupported"))
-        except (MemoryError, RecursionError):
+        except (TooLarge, MemoryError, RecursionError):
             self.workbooks.append(_workbook(name, depth, was_encrypted, error="too_large"))
-        except Exception as error:  # noqa: BLE001 (four libraries' parsers on hostile bytes: the workbook is lost and named)
-            print(f"workbook not read: {type(error).__name__}", file=sys.stderr)  # noqa: T201 (the parent logs it)
-            self.workbooks.append(_workbook(name, depth, was_encrypted, error="unreadable"))
+        except Exception as fault:  # noqa: BLE001 (four libraries' parsers on hostile bytes: the workbook is lost and named)
+            self.workbooks.append(_workbook(name, depth, was_encrypted, error=self._unreadable(fault)))
         else:
             self.workbooks.append(_workbook(name, depth, was_encrypted, sheets))
+
+    def _unreadable(self, fault: Exception) -> str:
+        print(f"not read: {type(fault).__name__}", file=sys.stderr)  # noqa: T201 (for whoever runs the child by hand)
+        return "unreadable"
 
     def decrypt(self, content: bytes) -> tuple[bytes, bool]:
         office = msoffcrypto.OfficeFile(io.BytesIO(content))
@@ -118,6 +202,13 @@ class Walk:
             return content, False
         for password in self.passwords:
             clear = io.BytesIO()
+            if office.format != "ooxml":
+                try:
+                    office.load_key(password=password)
+                except InvalidKeyError:
+                    continue
+                office.decrypt(clear)
+                return clear.getvalue(), True
             office.load_key(password=password)
             try:
                 # Without verify_integrity a flipped bit passes silently.
@@ -131,6 +222,21 @@ class Walk:
                 raise ValueError("the right password, but the content was changed on its way") from error
             return clear.getvalue(), True
         raise InvalidKeyError("no password of this sender opens it")
+
+
+def _decoded(part: email.message.Message, content: list[Any]) -> bytes | None:
+    """The bytes of an attached message under a transfer encoding, which the standard forbids and mail programs write."""
+    encoding = str(part.get("content-transfer-encoding", "")).strip().lower()
+    text = content[0].get_payload() if len(content) == 1 else None
+    if encoding not in ("base64", "quoted-printable") or not isinstance(text, str):
+        return None
+    raw = text.encode("ascii", "surrogateescape")
+    if encoding == "quoted-printable":
+        return quopri.decodestring(raw)
+    try:
+        return base64.b64decode(raw)
+    except binascii.Error:
+        return None
 
 
 def _workbook(

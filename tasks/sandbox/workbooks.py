@@ -16,7 +16,7 @@ from xml.sax.handler import ContentHandler
 from defusedxml.expatreader import create_parser
 from python_calamine import CalamineError, CalamineWorkbook
 
-from tasks.sandbox.containers import open_zip
+from tasks.sandbox.archives import open_zip
 from tasks.sandbox.limits import MAX_CELLS, MAX_COLUMNS, MAX_ROWS, TooLarge
 from tasks.sandbox.text import visible
 
@@ -48,10 +48,13 @@ def read_workbook(content: bytes, kind: str) -> list[dict[str, Any]]:
 
 
 def read_csv(content: bytes, name: str) -> list[dict[str, Any]]:
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("gb18030")
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        text = content.decode("utf-16")
+    else:
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = content.decode("gb18030")
     rows: list[list[str | None]] = []
     for row in csv.reader(io.StringIO(text, newline=""), delimiter="\t" if "\t" in text.partition("\n")[0] else ","):
         if len(rows) >= MAX_ROWS or len(row) > MAX_COLUMNS:
@@ -146,6 +149,13 @@ class _CellScan:
 
 def _scan_ods(archive: zipfile.ZipFile) -> dict[str, list[tuple[int, int]]]:
     """Formula cells by sheet name, as `_scan_xlsx`, for an OpenDocument spreadsheet."""
+
+    def entry(tag: str, attributes: Mapping[str, str]) -> None:
+        if tag == "encryption-data":
+            raise NotImplementedError("an OpenDocument spreadsheet with a password")
+
+    if "META-INF/manifest.xml" in archive.namelist():
+        _parse(archive, "META-INF/manifest.xml", entry)
     scan = _OdsScan()
     _parse(archive, "content.xml", scan.start)
     return scan.formulas
