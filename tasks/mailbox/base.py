@@ -1,0 +1,40 @@
+"""A place returns come from, whatever it is: what lies there, its bytes, and where it goes afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Literal, Protocol
+
+from models import CallbackError
+
+Destination = Literal["Processed", "Rejected", "Quarantine"]
+DESTINATIONS: tuple[Destination, ...] = ("Processed", "Rejected", "Quarantine")
+
+BLOCK_BYTES = 1 << 20
+
+
+class MailboxError(CallbackError):
+    """The place returns come from cannot be reached or is not what its URL says."""
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One message where it lies; the four fields together are its identity there (uid_validity: IMAP only)."""
+
+    source: str
+    folder: str
+    uid_validity: str
+    uid: str
+
+
+class Mailbox(Protocol):
+    """Where returns lie. Nothing is ever deleted; moving a letter that is gone is said and harmless."""
+
+    def letters(self) -> Iterator[Letter]: ...
+
+    def fetch(self, letter: Letter, to: BinaryIO) -> None: ...
+
+    def move(self, letter: Letter, folder: Destination) -> None: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,53 @@
+"""Letters as .eml files in one folder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from tasks.mailbox.base import BLOCK_BYTES, Destination, Letter, MailboxError
+
+log = logging.getLogger(__name__)
+
+
+class FolderMailbox:
+    """A drop folder of .eml files; moved letters lie in the subfolders Processed, Rejected and Quarantine."""
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise MailboxError(f"file:{root}: no such folder; make it or correct HUIFANG_RETURNS_URL")
+        self._root, self._source = root, f"file:{root.name}"
+
+    def letters(self) -> Iterator[Letter]:
+        for path in sorted(self._root.iterdir(), key=lambda path: (path.lstat().st_mtime_ns, path.name)):
+            if path.is_symlink():
+                log.warning("%s: a link was left where it lies", self._source)
+            elif path.suffix.lower() == ".eml" and path.is_file():
+                yield Letter(self._source, "", "", path.name)
+            elif path.is_file() and not path.name.startswith("."):
+                log.warning("%s: a file that is no .eml was left where it lies", self._source)
+
+    def fetch(self, letter: Letter, to: BinaryIO) -> None:
+        try:
+            with (self._root / letter.uid).open("rb") as message:
+                while block := message.read(BLOCK_BYTES):
+                    to.write(block)
+        except FileNotFoundError:
+            raise MailboxError(f"{self._source}: {letter.uid} is gone; somebody else took it") from None
+
+    def move(self, letter: Letter, folder: Destination) -> None:
+        target = self._root / folder / letter.uid
+        target.parent.mkdir(exist_ok=True)
+        number = 1
+        while target.exists():
+            number += 1
+            target = self._root / folder / f"{Path(letter.uid).stem}.{number}.eml"
+        try:
+            (self._root / letter.uid).rename(target)
+        except FileNotFoundError:
+            log.warning("%s: a message was already moved", self._source)
+
+    def close(self) -> None:
+        return None

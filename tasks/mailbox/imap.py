@@ -1,0 +1,136 @@
+"""Letters on an IMAP server, over verified TLS only."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import ssl
+from collections.abc import Iterator
+from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
+
+from imapclient import IMAPClient
+from imapclient.exceptions import IMAPClientError
+
+from tasks.mailbox.base import BLOCK_BYTES, Destination, Letter, MailboxError
+from tasks.settings import Settings, read_secret
+
+log = logging.getLogger(__name__)
+
+IMAP_TIMEOUT_SECONDS = 60
+
+
+class ImapMailbox:
+    """One folder of an IMAP account over verified TLS; the destinations are made beside it."""
+
+    def __init__(self, settings: Settings) -> None:
+        url = urlsplit(settings.mailbox_url)
+        try:
+            port = url.port or 993
+        except ValueError:
+            raise MailboxError(
+                "HUIFANG_RETURNS_URL: the port is not a number; write imaps://user@host:port/FOLDER"
+            ) from None
+        if not url.hostname or not url.username:
+            raise MailboxError("HUIFANG_RETURNS_URL: user or host is missing; write imaps://user@host[:port]/FOLDER")
+        if url.password:
+            raise MailboxError(
+                "HUIFANG_RETURNS_URL holds a password; put it into a file named by HUIFANG_RETURNS_PASSWORD_FILE"
+            )
+        password = read_secret(settings.returns_password_file, "HUIFANG_RETURNS_PASSWORD_FILE")
+        if password is None:
+            raise MailboxError(
+                "HUIFANG_RETURNS_PASSWORD_FILE is not set; name the file that holds the mailbox password"
+            )
+        self._where = f"{unquote(url.username)}@{url.hostname}:{port}"
+        self._folder = unquote(url.path.strip("/")) or "INBOX"
+        try:
+            context = ssl.create_default_context(
+                cafile=str(settings.returns_ca_file) if settings.returns_ca_file else None
+            )
+            self._client = IMAPClient(
+                url.hostname, port=port, ssl=True, ssl_context=context, timeout=IMAP_TIMEOUT_SECONDS, use_uid=True
+            )
+        except (OSError, IMAPClientError) as error:
+            raise MailboxError(
+                f"imaps://{self._where}: {_reason(error)}; check host, port and HUIFANG_RETURNS_CA_FILE"
+            ) from None
+        try:
+            self._client.login(unquote(url.username), password.get_secret_value())
+            selected = self._client.select_folder(self._folder)
+            self._uid_validity = str(selected[b"UIDVALIDITY"])
+            self._can_move = self._client.has_capability("MOVE")
+            if not self._can_move and not self._client.has_capability("UIDPLUS"):
+                raise MailboxError(
+                    f"imaps://{self._where}: the server can neither MOVE nor UIDPLUS, so nothing can be moved safely"
+                )
+        except (OSError, IMAPClientError) as error:
+            self.close()
+            raise MailboxError(
+                f"imaps://{self._where}/{self._folder}: {_reason(error)}; check user, password and folder"
+            ) from None
+        self._made: set[str] = set()
+
+    def letters(self) -> Iterator[Letter]:
+        for uid in sorted(self._client.search(["UNDELETED"])):
+            yield Letter(f"imaps:{self._where}", self._folder, self._uid_validity, str(uid))
+
+    def fetch(self, letter: Letter, to: BinaryIO) -> None:
+        """The message block by block: a 50 MB recording costs one block of memory. \\Seen is not set."""
+        self._check(letter)
+        uid, offset = int(letter.uid), 0
+        try:
+            while True:
+                answer = self._client.fetch([uid], [f"BODY.PEEK[]<{offset}.{BLOCK_BYTES}>"]).get(uid)
+                if answer is None:
+                    raise MailboxError(f"{letter.source}: message {letter.uid} is gone; somebody else took it")
+                block = next((value for key, value in answer.items() if key.startswith(b"BODY[]")), b"") or b""
+                to.write(block)
+                offset += len(block)
+                if len(block) < BLOCK_BYTES:
+                    return
+        except (OSError, IMAPClientError) as error:
+            raise MailboxError(f"{letter.source}: message {letter.uid}: {_reason(error)}") from None
+
+    def move(self, letter: Letter, folder: Destination) -> None:
+        self._check(letter)
+        try:
+            target = self._destination(folder)
+            if not self._client.fetch([int(letter.uid)], ["UID"]):
+                log.warning("%s: message %s was already moved", letter.source, letter.uid)
+            elif self._can_move:
+                self._client.move([int(letter.uid)], target)
+            else:
+                self._client.copy([int(letter.uid)], target)
+                self._client.delete_messages([int(letter.uid)])
+                # With UIDPLUS only this one goes: a plain EXPUNGE would take everybody's deleted messages.
+                self._client.uid_expunge([int(letter.uid)])
+        except (OSError, IMAPClientError) as error:
+            raise MailboxError(f"{letter.source}: message {letter.uid} to {folder}: {_reason(error)}") from None
+
+    def close(self) -> None:
+        try:
+            self._client.logout()
+        except (OSError, IMAPClientError) as error:
+            log.warning("imaps:%s: logout: %s", self._where, type(error).__name__)
+            with contextlib.suppress(OSError):
+                self._client.shutdown()
+
+    def _check(self, letter: Letter) -> None:
+        if letter.uid_validity != self._uid_validity:
+            raise MailboxError(
+                f"{letter.source}: folder {letter.folder} was made anew, its numbers mean other messages; list again"
+            )
+
+    def _destination(self, folder: Destination) -> str:
+        namespace = self._client.namespace().personal if self._client.has_capability("NAMESPACE") else None
+        prefix = namespace[0][0] if namespace else ""
+        target = f"{prefix}{folder}"
+        if target not in self._made and not self._client.folder_exists(target):
+            self._client.create_folder(target)
+        self._made.add(target)
+        return target
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:200]}"
