@@ -14,12 +14,12 @@ from cli.common import AsOf, day_of, err, errors, out
 
 def status(
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object: campaigns, pulls, mails, messages.")
+        bool, typer.Option("--json", help="One JSON object: waiting, campaigns, pulls, mails, messages.")
     ] = False,
     as_of: AsOf = None,
 ) -> None:
-    """Where each campaign stands, and what the last pulls took in."""
-
+    """Where each campaign stands, which draws wait and for whom, and what the last pulls took in."""
+    from cli.waiting import is_for_a_person
     from models.calendar import SHANGHAI
     from tasks.settings import Settings
     from tasks.store import open_store
@@ -32,7 +32,8 @@ def status(
             print(json.dumps(found, ensure_ascii=False, indent=2))  # noqa: T201
         else:
             _show_status(found)
-        if not all(balance["holds"] for campaign in found["campaigns"] for balance in campaign["balances"]):
+        holds = all(balance["holds"] for campaign in found["campaigns"] for balance in campaign["balances"])
+        if not holds or is_for_a_person(found["waiting"]):
             raise typer.Exit(1)
 
 
@@ -50,12 +51,14 @@ def credibility(
 def _status(settings: Any, store: Any, as_of: date) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from cli.waiting import find_waiting
     from flows.report import standing_of
     from models.standing import mail_counts, message_counts
     from tasks import records
 
     with store.begin() as session:
         standings = [standing_of(settings, session, name, as_of) for name in records.drawn_campaigns(session)]
+        waiting = find_waiting(session, settings.language)
         pulls = records.pulls(session)
         mails = mail_counts(records.mails_of(session))
         messages = message_counts(records.verdicts_of(session), records.sightings(session))
@@ -68,11 +71,13 @@ def _status(settings: Any, store: Any, as_of: date) -> dict[str, Any]:
         plain["balances"] = [{**asdict(balance), "holds": balance.holds} for balance in standing.balances()]
         campaigns.append(plain)
     return {
-        "as_of": as_of.isoformat(), "campaigns": campaigns, "pulls": pulls, "mails": mails, "messages": messages,
+        "as_of": as_of.isoformat(), "waiting": waiting, "campaigns": campaigns, "pulls": pulls, "mails": mails, "messages": messages,
     }  # fmt: skip
 
 
 def _show_status(found: dict[str, Any]) -> None:
+    from cli.waiting import show_waiting
+
     for pulled in found["pulls"]:
         table = Table(title=f"pull {pulled['pull']} · {pulled['as_of']} · {pulled['profile']}", title_justify="left")
         for column in ("table", "rows", "accepted", "ignored", "rejected", "by"):
@@ -82,6 +87,9 @@ def _show_status(found: dict[str, Any]) -> None:
             counts = (f"{row[key]:,}" for key in ("rows", "accepted", "ignored", "rejected"))
             table.add_row(row["table"], *counts, ", ".join(reasons))
         out.print(table)
+    show_waiting(found["waiting"], out)
+    if not found["campaigns"] and found["waiting"]:
+        return
     if not found["campaigns"]:
         out.print("no campaign has been drawn yet: huifang run draw --programme NAME --period YYYY-MM")
         return

@@ -33,15 +33,15 @@ SAME_REMARKS, REMARK_LETTERS = 5, 8
 ROWS = pa.DataFrameSchema(
     {
         "assignment_id": pa.Column(int, coerce=True),
-        "customer_id": pa.Column(str),
-        "branch_no": pa.Column(str),
-        "caller_name": pa.Column(str),
+        "customer_id": pa.Column(str, coerce=True),
+        "branch_no": pa.Column(str, coerce=True),
+        "caller_name": pa.Column(str, coerce=True),
         "called_on": pa.Column(object, pa.Check(lambda day: type(day) is date, element_wise=True, error="a date")),
         "called_at": pa.Column(
-            str, pa.Check.str_matches(r"^([0-2]?\d:[0-5]\d(:[0-5]\d)?)?$")
+            str, pa.Check.str_matches(r"^([0-2]?\d:[0-5]\d(:[0-5]\d)?)?$"), coerce=True
         ),  # '' where none was written
-        "outcome": pa.Column(str),
-        "remark": pa.Column(str),
+        "outcome": pa.Column(str, coerce=True),
+        "remark": pa.Column(str, coerce=True),
     },
     strict=True,
     unique=["assignment_id"],
