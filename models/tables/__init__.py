@@ -24,6 +24,7 @@ from models.tables.draw import (
     ProgrammeYear,
     Quota,
     Reveal,
+    Revocation,
     Seed,
     Stratum,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "Report",
     "ReturnRow",
     "Reveal",
+    "Revocation",
     "RowProblem",
     "Seed",
     "SelfCheck",

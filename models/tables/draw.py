@@ -193,14 +193,17 @@ class HandMade(Base):
     """capacity: calls that the group takes on in the period."""
     reason_code: Mapped[str] = mapped_column(default="")
     """exclude: one of the programme's reasons given by hand; withdraw: exempt, …"""
+    turn: Mapped[int] = mapped_column(default=1)
+    """1, 2, …: which exception for its subject it is; those before it were revoked."""
     note: Mapped[str] = mapped_column(Text)
     approver: Mapped[str]
     given_at: Mapped[datetime]
     __table_args__ = (
         UniqueConstraint(
-            "programme", "year", "kind", "customer_id", "period", "group_key", "stratum", name="uq_hand_made_subject"
+            "programme", "year", "kind", "customer_id", "period", "group_key", "stratum", "turn",
+            name="uq_hand_made_subject",
         ),
-    )
+    )  # fmt: skip
 
 
 class Handover(Base):
@@ -211,10 +214,24 @@ class Handover(Base):
     from_branch: Mapped[str]
     to_branch: Mapped[str]
     valid_from: Mapped[date]
+    turn: Mapped[int] = mapped_column(default=1)
+    """1, 2, …: which hand-over of the branch from that day it is; those before it were revoked."""
     reason: Mapped[str] = mapped_column(Text)
     decided_by: Mapped[str]
     decided_at: Mapped[datetime]
-    __table_args__ = (UniqueConstraint("from_branch", "valid_from"),)
+    __table_args__ = (UniqueConstraint("from_branch", "valid_from", "turn"),)
+
+
+class Revocation(Base):
+    """That a person took back an exception or a hand-over: no later draw applies it."""
+
+    __tablename__ = "revocation"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    hand_made_id: Mapped[int | None] = mapped_column(ForeignKey("hand_made.id"), unique=True)
+    handover_id: Mapped[int | None] = mapped_column(ForeignKey("handover.id"), unique=True)
+    reason: Mapped[str] = mapped_column(Text)
+    decided_by: Mapped[str]
+    decided_at: Mapped[datetime]
 
 
 class AssignmentHandover(Base):

@@ -31,6 +31,7 @@ from models.tables import (
     Quota,
     ReturnRow,
     Reveal,
+    Revocation,
     Seed,
     Stratum,
 )
@@ -293,21 +294,26 @@ def attempts_of(session: Session, campaign_id: str) -> list[Attempt]:
 
 
 def hand_made(session: Session, programme: str, year: int, kind: str) -> list[HandMade]:
-    """The exceptions of one kind that approvers gave for a programme year, in the order they were given."""
+    """The exceptions of one kind that approvers gave for a programme year and did not revoke, in the order they were given."""
+    revoked = select(Revocation.hand_made_id).where(Revocation.hand_made_id.is_not(None))
     return list(
         session.scalars(
             select(HandMade)
             .where(HandMade.programme == programme, HandMade.year == year, HandMade.kind == kind)
+            .where(HandMade.id.not_in(revoked))
             .order_by(HandMade.id)
         )
     )
 
 
 def handovers(session: Session) -> pd.DataFrame:
-    """id, from_branch, to_branch, valid_from of every hand-over between branches."""
+    """id, from_branch, to_branch, valid_from of every hand-over between branches that is not revoked."""
+    revoked = select(Revocation.handover_id).where(Revocation.handover_id.is_not(None))
     return frame(
         session,
-        select(Handover.id, Handover.from_branch, Handover.to_branch, Handover.valid_from).order_by(Handover.id),
+        select(Handover.id, Handover.from_branch, Handover.to_branch, Handover.valid_from)
+        .where(Handover.id.not_in(revoked))
+        .order_by(Handover.id),
     )
 
 
