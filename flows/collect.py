@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 from prefect import flow, get_run_logger, task
+from sqlalchemy.orm import Session
 
 from models import CallbackError, findings, returns, roster, sheets
 from models.calendar import SHANGHAI, Calendar
@@ -52,7 +53,7 @@ def collect_returns(as_of: date | None = None, now: datetime | None = None) -> d
                 for place, counts in enumerate(judge_all(settings, store, waiting, as_of=as_of, now=now), start=1):
                     totals.update(counts)
                     advance(place / len(waiting))
-        move_all(settings, store)
+        totals["unreconciled"] = move_all(settings, store)
         with outbox.opened(settings, store, run=f"collect {now.isoformat()}", now=now) as out:
             with store.begin() as session:
                 owed = records.receipts_owed(session)
@@ -65,13 +66,14 @@ def collect_returns(as_of: date | None = None, now: datetime | None = None) -> d
 
 @task(name="fetch messages", retries=2, retry_delay_seconds=[2, 10])
 def fetch_all(settings: Settings, store: Store, *, now: datetime) -> tuple[int, int, int]:
-    """Spool and book everything in the mailbox: new sightings, those whose bytes were known, and letters not to be had."""
-    box = mailbox.open_mailbox(settings)
+    """Spool and book everything there is: new sightings, those whose bytes were known, and letters not to be had."""
     seen = again = unreadable = 0
-    try:
-        for letter in box.letters():
+    with mailbox.mailboxes(settings) as boxes:
+        for box, letter in ((place, found) for place in boxes for found in place.letters()):
             try:
                 spooled = mailbox.spool(box, letter, settings.spool)
+            except mailbox.ConnectionLost:
+                raise
             except mailbox.MailboxError as error:  # one letter that cannot be had must not hold up the others
                 get_run_logger().warning("%s; the others are collected", error)
                 unreadable += 1
@@ -90,8 +92,6 @@ def fetch_all(settings: Settings, store: Store, *, now: datetime) -> tuple[int, 
                 )
             seen += is_fresh_sighting
             again += is_fresh_sighting and not is_new
-    finally:
-        box.close()
     return seen, again, unreadable
 
 
@@ -118,12 +118,27 @@ def judge_all(
         if str(row.branch_no) in passwords
     }
     with store.begin() as session:
-        answered_for = records.released(session)
-    waiting = sorted(waiting, key=lambda message: message.id in answered_for)
-    for message, opened in zip(waiting, open_all(settings, waiting, by_address, passwords, answered_for), strict=True):
+        answered_for, dropped_by = records.released(session), records.dropped(session, mailbox.PREFIX)
+    home = settings.home.resolve()
+    branch_of = {message.id: answered_for.get(message.id) or dropped_by.get(message.id) for message in waiting}
+    own = {
+        home / message.path: [passwords[branch]]
+        for message in waiting
+        if (branch := branch_of[message.id]) and branch in passwords
+    }
+    paths = [home / message.path for message in waiting]
+    for message, opened in zip(waiting, mailbox.open_messages(paths, by_address, settings, own=own), strict=True):
         sender = returns.judge_sender(opened, valid, settings.mail_from)
         if message.id in answered_for and not opened.error:
             sender = returns.Sender(answered_for[message.id], "ok", "released", sender.address)
+        elif message.id in dropped_by and not opened.error:
+            sender = returns.judge_folder(dropped_by[message.id], valid)
+        if sender.verdict == "held":
+            log.warning("message %s: held, %s; the next run looks again", message.sha256[:12], sender.reason)
+            with store.begin() as session:
+                hold(session, message, sender.reason, now=now)
+            yield {"held": 1}
+            continue
         if sender.branch_no is None:
             with store.begin() as session:
                 session.add(
@@ -151,21 +166,12 @@ def judge_all(
         )
 
 
-def open_all(
-    settings: Settings,
-    waiting: list[Message],
-    by_address: dict[str, list[str]],
-    passwords: dict[str, str],
-    answered_for: dict[int, str],
-) -> Iterator[returns.Opened]:
-    """Each waiting message taken apart, those that a person answers for last and with the password of their branch."""
-    home = settings.home.resolve()
-    by_sender = [home / message.path for message in waiting if message.id not in answered_for]
-    yield from mailbox.open_messages(by_sender, by_address, settings)
-    for message in waiting:
-        if message.id in answered_for:
-            own = passwords.get(answered_for[message.id])
-            yield from mailbox.open_messages([home / message.path], {"": [own] if own else []}, settings)
+def hold(session: Session, message: Message, reason: str, *, now: datetime) -> None:
+    """Book that a message waits, once for as long as it waits for the same."""
+    history = records.verdict_history(session, message.id)
+    if not history or (history[-1].verdict, history[-1].reason) != ("held", reason):
+        session.add(_verdict(message, "held", reason, now=now, version=records.next_version(session, message.id)))
+        record(session, actor="flow:collect", action="held", subject=message.sha256, payload={"reason": reason}, at=now)
 
 
 def expected_rows(
@@ -368,22 +374,46 @@ def _verdict(
 FOLDERS: dict[str, mailbox.Destination] = {"rejected": "Rejected", "quarantined": "Quarantine"}
 
 
-def move_all(settings: Settings, store: Store) -> None:
-    """Every judged message leaves the inbox for the folder of its verdict; one still there after a crash goes now."""
+def move_all(settings: Settings, store: Store) -> int:
+    """Every judged message leaves the inbox for the folder of its verdict; one still there after a crash goes now.
+
+    Returns by how many letters the mailboxes and the store differ afterwards: 0 unless somebody else put letters in, took
+    some away or emptied a folder.
+    """
+    log = get_run_logger()
     with store.begin() as session:
-        judged = {
-            (r.source, r.folder, r.uid_validity, r.uid): r.verdict
-            for r in records.sightings_to_move(session).itertuples()
-            if r.verdict != "held"
-        }
-    box = mailbox.open_mailbox(settings)
-    try:
-        for letter in list(box.letters()):
-            verdict = judged.get((letter.source, letter.folder, letter.uid_validity, letter.uid))
-            if verdict is not None:
-                box.move(letter, FOLDERS.get(str(verdict), "Processed"))
-    finally:
-        box.close()
+        seen = records.sightings_to_move(session)
+        booked = records.letters_by_source(session)
+    judged = {(r.source, r.folder, r.uid_validity, r.uid): r.verdict for r in seen.itertuples()}
+    differing = 0
+    with mailbox.mailboxes(settings) as boxes:
+        for box in boxes:
+            lying = 0
+            for letter in list(box.letters()):
+                key = (letter.source, letter.folder, letter.uid_validity, letter.uid)
+                verdict = judged.get(key)
+                if verdict is None:
+                    continue
+                if verdict == "held":
+                    lying += 1
+                    continue
+                try:
+                    box.move(letter, FOLDERS.get(str(verdict), "Processed"))
+                except mailbox.ConnectionLost:
+                    raise
+                except mailbox.MailboxError as error:
+                    log.warning("%s; the next run tries again", error)
+                    lying += 1
+            present = lying + box.count_moved()
+            if present != booked.get(box.source, 0):
+                log.warning(
+                    "%s: holds %s letters that were seen, the store has booked %s; somebody moved, removed or added some",
+                    box.source,
+                    present,
+                    booked.get(box.source, 0),
+                )
+            differing += abs(present - booked.get(box.source, 0))
+    return differing
 
 
 def build_receipts(

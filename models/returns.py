@@ -20,10 +20,10 @@ import pandas as pd
 import pandera.pandas as pa
 
 from models import CallbackError
-from models.cells import read_choice, read_count, read_day, read_time
+from models.cells import mask_phone, read_choice, read_count, read_day, read_time
 from models.outcomes import LEGAL_CONTENTS, Label, Language, settle
 from models.row_code import ItemKind, RowKey, find_code
-from models.sheets import CALLBACK, SELF_CHECK, Column, FoundRow, Sheet, find_rows
+from models.sheets import CALLBACK, OPINION, SELF_CHECK, SHEETS, Column, FoundRow, Sheet, find_rows
 
 Verdict = Literal["accepted", "partly", "rejected"]
 
@@ -173,6 +173,16 @@ def judge_sender(opened: Opened, roster: pd.DataFrame, own_address: str) -> Send
     return Sender(branches.pop(), "ok", "", address)
 
 
+def judge_folder(branch_no: str, roster: pd.DataFrame) -> Sender:
+    """Whose upload this is: the branch its folder belongs to, if that branch stands on the roster.
+
+    Who may write into the folder was settled when it was made; nothing inside the file is asked.
+    """
+    if branch_no not in set(roster["branch_no"]):
+        return Sender(None, "quarantined", "unknown_folder")
+    return Sender(branch_no, "ok", "dropped")
+
+
 # ---- what is wrong with a row ----------------------------------------------------------------------------
 
 MAX_TEXT = 2000
@@ -220,6 +230,10 @@ PROBLEMS: dict[str, Label] = {
     "violation_unexpected": Label(
         "仅在结果为“成功·疑似违规”时填写：请改正回访结果或清空该格",
         "is only for a suspected violation: correct the outcome or empty the cell",
+    ),
+    "request_unexpected": Label(
+        "仅在办理结果为“需总部处理”时填写：请改正办理结果或清空该格",
+        "is only for what needs headquarters: correct the result or empty the cell",
     ),
     "remark_missing": Label(
         "结果为“成功·有意见建议”时必填：请写明客户意见", "is needed for an opinion: write what the customer said"
@@ -290,7 +304,7 @@ def problem_message(code: str, language: Language, *, sheet: str = "", row: int 
     >>> problem_message("missing", "zh_CN", sheet="回访登记表", row=12, column_name="called_on")
     '工作表“回访登记表”第 12 行“回访日期”：未填写：请补填'
     """
-    titles = {column.key: column.label for declared in (SELF_CHECK, CALLBACK) for column in declared.columns}
+    titles = {column.key: column.label for declared in SHEETS.values() for column in declared.columns}
     title = titles[column_name].text(language) if column_name in titles else column_name
     if language == "zh_CN":
         place = (
@@ -374,6 +388,18 @@ EXPECTED_CASES = pa.DataFrameSchema(
     },
     strict="filter",
 )
+EXPECTED_OPINIONS = pa.DataFrameSchema(
+    {
+        "opinion_id": pa.Column(int, unique=True, coerce=True),
+        "branch_no": _TEXT,
+        "campaign_id": _TEXT,
+        "customer_name": _TEXT,
+        "phone": _TEXT,
+        "due_on": _DAY,
+        "raised_on": _DAY,
+    },
+    strict="filter",
+)
 ACCEPTED_CALLS = pa.DataFrameSchema(
     {
         "assignment_id": _COUNT,
@@ -415,6 +441,27 @@ ACCEPTED_SELF_CHECKS = pa.DataFrameSchema(
 )
 
 
+ACCEPTED_OPINIONS = pa.DataFrameSchema(
+    {
+        "opinion_id": _COUNT,
+        "sheet": _TEXT,
+        "row": _COUNT,
+        "validity": _TEXT,
+        "handled_on": _DAY,
+        "handler_name": _TEXT,
+        "handling": _TEXT,
+        "resolution": _TEXT,
+        "answered_on": pa.Column(object, nullable=True),  # a date; None where headquarters is to answer
+        "answered_by": _TEXT,
+        "request": _TEXT,
+        "is_late": _FLAG,
+        "content_sha256": _TEXT,
+    },
+    strict=True,
+    unique=["opinion_id"],
+)
+
+
 def _problem_rows(item: str) -> pa.DataFrameSchema:
     return pa.DataFrameSchema(
         {
@@ -430,6 +477,7 @@ def _problem_rows(item: str) -> pa.DataFrameSchema:
 
 CALL_PROBLEMS = _problem_rows("assignment_id")
 SELF_CHECK_PROBLEMS = _problem_rows("case_id")
+OPINION_PROBLEMS = _problem_rows("opinion_id")
 
 
 @dataclass(frozen=True)
@@ -560,6 +608,49 @@ def judge_self_check_rows(
     )
 
 
+def judge_opinion_rows(
+    opened: Opened,
+    expected: pd.DataFrame,
+    keys: Sequence[RowKey],
+    *,
+    branch_no: str,
+    as_of: date,
+    language: Language = "zh_CN",
+) -> Judgement:
+    """The rows of every opinion tracker in a message, as `judge_callback_rows`; `expected` are EXPECTED_OPINIONS."""
+
+    def judge(row: _Row, task: Mapping[str, Any]) -> dict[str, Any]:
+        for column in OPINION.branch_columns:
+            is_filled = row.values[column.key] not in ("", None)
+            if row.values["resolution"] in column.required_for:
+                if not is_filled:
+                    row.blame(column.key, "missing")
+            elif column.is_exclusive and is_filled and row.values["resolution"] is not None:
+                row.blame(column.key, "request_unexpected")
+        if row.problems:
+            return {}
+        return {
+            column.key: row.values[column.key] if column.form == "date" else row.values[column.key] or ""
+            for column in OPINION.branch_columns
+        }
+
+    return _judge_rows(
+        opened,
+        OPINION,
+        EXPECTED_OPINIONS,
+        expected,
+        "opinion_id",
+        "raised_on",
+        keys,
+        judge,
+        ACCEPTED_OPINIONS,
+        OPINION_PROBLEMS,
+        branch_no,
+        as_of,
+        "；" if language == "zh_CN" else "; ",
+    )
+
+
 def _judge_rows(
     opened: Opened,
     sheet: Sheet,
@@ -587,7 +678,7 @@ def _judge_rows(
     if is_truncated and opened.files and not opened.workbooks and sheet is CALLBACK:
         send_back("#1", 0, "", "truncated", None)
     is_attached = any(not workbook.depth for workbook in opened.workbooks)
-    ours = {label for declared in (CALLBACK, SELF_CHECK) for label in declared.name}
+    ours = {label for declared in SHEETS.values() for label in declared.name}
     for number_of_book, workbook in enumerate(opened.workbooks, start=1):
         book = f"#{number_of_book}"
         if workbook.depth and is_attached and workbook.error and not is_truncated:
@@ -663,12 +754,16 @@ def _judge_rows(
 @cache
 def _nothing(item: str) -> Judgement:
     """No row of one kind; made once, since most messages bring one kind of sheet and each validation costs 20 ms."""
-    shapes = (ACCEPTED_CALLS, CALL_PROBLEMS) if item == "assignment_id" else (ACCEPTED_SELF_CHECKS, SELF_CHECK_PROBLEMS)
-    return Judgement(*(shape.validate(pd.DataFrame(columns=list(shape.columns))) for shape in shapes))
+    shapes = {
+        "assignment_id": (ACCEPTED_CALLS, CALL_PROBLEMS),
+        "case_id": (ACCEPTED_SELF_CHECKS, SELF_CHECK_PROBLEMS),
+        "opinion_id": (ACCEPTED_OPINIONS, OPINION_PROBLEMS),
+    }
+    return Judgement(*(shape.validate(pd.DataFrame(columns=list(shape.columns))) for shape in shapes[item]))
 
 
 def _read_values(row: _Row, sheet: Sheet, *, not_before: date, as_of: date, glue: str) -> None:
-    remark = sheet.branch_columns[-1].key
+    remark = sheet.remark
     glued = []
     for column in sheet.branch_columns:
         text = row.found.cells.get(column.key, "")
@@ -787,6 +882,9 @@ def _same_phone(shown: str, expected: str) -> bool:
     [True, True, True, False]
     """
     shown = unicodedata.normalize("NFKC", shown).strip().lstrip("'")
+    if "*" in shown:
+        # A reader who does not call was shown it masked.
+        return re.sub(r"\s", "", shown) == mask_phone(expected)
     digits = re.sub(r"\D", "", expected).lstrip("0")
     power = re.fullmatch(r"(\d)(?:\.(\d+))?E\+?(\d{1,2})", shown, re.IGNORECASE)
     if power:

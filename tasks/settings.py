@@ -45,6 +45,11 @@ class Settings(BaseSettings):
     returns_url: str = ""
     returns_password_file: Path | None = None
     returns_ca_file: Path | None = None
+    drop: Path | None = None
+    drop_by: Literal["folder", "name"] = "folder"
+    drop_quiet_seconds: float = Field(default=60, ge=0)
+    drop_marker: str = ""
+    clamd: str = Field(default="", pattern=r"^$|^tcp://[^:/\s]+:\d{1,5}$|^unix:/.+$")
     engine: str = "duckdb"
     engine_memory: str = "2GB"
     engine_threads: int = Field(default=2, ge=1)

@@ -15,11 +15,13 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from urllib.parse import quote
 
 import pytest
 from cryptography import x509
@@ -28,10 +30,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from imapclient import IMAPClient
 from letters import BOMBS, BRANCH, FORMULA, KEY, SHEET, accepted, encrypted, letter, opened, settings_for
 
 from models.row_code import row_code
-from tasks.mailbox import MailboxError, open_mailbox, open_messages, spool
+from tasks.mailbox import ConnectionLost, Letter, MailboxError, open_mailbox, open_messages, spool
 from tasks.settings import PROJECT, Settings
 
 # ---- what is opened
@@ -497,6 +500,103 @@ def test_imap_gives_the_bytes_that_came_and_moves_each_letter(dovecot: Dovecot, 
         moved.close()
     found = {message.subject for message in open_messages(sorted(settings.spool.glob("*.eml")), {}, settings)}
     assert found == {"一", "大", "三"}
+
+
+def make_folder(dovecot: Dovecot, name: str) -> None:
+    with connected(dovecot) as client:
+        client.create_folder(name)
+
+
+@contextmanager
+def connected(dovecot: Dovecot) -> Iterator[IMAPClient]:
+    context = ssl.create_default_context(cafile=str(dovecot.folder / "ca.pem"))
+    with IMAPClient("localhost", port=dovecot.port, ssl_context=context) as client:
+        client.login("collector", "geheim")
+        yield client
+
+
+def test_imap_takes_several_folders_and_knows_when_one_was_made_anew(dovecot: Dovecot, tmp_path: Path) -> None:
+    name = "其他文件夹/回访, 三月"
+    make_folder(dovecot, name)
+    settings = dovecot.settings(tmp_path, f"INBOX,{quote(name, safe='')}")
+    with connected(dovecot) as client:
+        for folder, subject in (("INBOX", "一"), (name, "二"), (name, "三")):
+            client.append(folder, letter(subject=subject).as_bytes())
+        box = open_mailbox(settings)
+        letters = list(box.letters())
+        assert [found.folder for found in letters] == ["INBOX", name, name]
+        for found in reversed(letters):
+            spool(box, found, settings.spool)
+        box.move(letters[1], "Processed")
+        box.move(letters[0], "Rejected")
+        assert (box.count_moved(), len(list(box.letters()))) == (2, 1)
+        box.close()
+        assert {path.read_bytes().count(b"Subject") for path in settings.spool.glob("*.eml")} == {1}
+        client.delete_folder(name)
+        client.create_folder(name)
+        client.append(name, letter(subject="四").as_bytes())
+    box = open_mailbox(settings)
+    (new,) = box.letters()
+    assert new.uid_validity != letters[2].uid_validity
+    with pytest.raises(MailboxError, match="made anew"):
+        spool(box, letters[2], settings.spool)
+    with pytest.raises(MailboxError, match="made anew"):
+        box.move(letters[2], "Processed")
+    spool(box, new, settings.spool)
+    box.close()
+
+
+def test_a_server_killed_in_the_middle_of_a_message_leaves_nothing_half_fetched(
+    dovecot: Dovecot, tmp_path: Path
+) -> None:
+    dovecot.deliver(letter(("录音.mp3", os.urandom(3 << 20))))
+    settings = dovecot.settings(tmp_path)
+    box = open_mailbox(settings)
+    (found,) = box.letters()
+
+    class Cut:
+        """The mailbox, on a server that dies after the first block."""
+
+        def fetch(self, which: Letter, to: BinaryIO) -> None:
+            class Killing(io.BytesIO):
+                def write(self, block: Any) -> int:
+                    dovecot.stop()
+                    return to.write(block)
+
+            box.fetch(which, Killing())
+
+    with pytest.raises(ConnectionLost, match="localhost"):
+        spool(Cut(), found, settings.spool)  # type: ignore[arg-type]
+    assert list(settings.spool.iterdir()) == []
+    box.close()
+
+
+FETCH = """
+import resource, sys
+from pathlib import Path
+from tasks.mailbox import open_mailbox, spool
+from tasks.settings import Settings
+box = open_mailbox(Settings())
+(found,) = box.letters()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+size = spool(box, found, Path(sys.argv[1])).size_bytes
+print(size >> 20, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+"""
+
+
+def test_a_message_of_fifty_megabytes_is_fetched_in_slices(dovecot: Dovecot, tmp_path: Path) -> None:
+    dovecot.deliver(letter(("录音.wav", os.urandom(37 << 20))))
+    given = dovecot.settings(tmp_path)
+    environment = {
+        **os.environ, "HUIFANG_HOME": str(tmp_path), "HUIFANG_RETURNS_URL": given.returns_url,
+        "HUIFANG_RETURNS_PASSWORD_FILE": str(given.returns_password_file),
+        "HUIFANG_RETURNS_CA_FILE": str(given.returns_ca_file),
+    }  # fmt: skip
+    command = [sys.executable, "-c", FETCH, str(tmp_path / "spool")]
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=True)
+    size, grown = map(int, done.stdout.split())
+    assert size >= 50
+    assert grown < 50, "megabytes of memory"
 
 
 def test_a_server_with_an_unknown_ca_or_a_wrong_password_is_refused(dovecot: Dovecot, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Fetching returns and having them opened: IMAP, Maildir or drop folder on one side, the sandboxed child on the other.
+"""Fetching returns and having them opened: IMAP, Maildir or files on one side, the sandboxed child on the other.
 
 Raw bytes are spooled under their hash before anything is judged; messages are moved, never deleted. Knows no sheet,
 roster or store.
@@ -6,10 +6,13 @@ roster or store.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tasks.mailbox.base import DESTINATIONS, Destination, Letter, Mailbox, MailboxError
+from tasks.mailbox.base import DESTINATIONS, ConnectionLost, Destination, Letter, Mailbox, MailboxError
 from tasks.mailbox.children import SandboxError, open_messages
+from tasks.mailbox.drop import PREFIX, DropMailbox
 from tasks.mailbox.folder import FolderMailbox
 from tasks.mailbox.imap import ImapMailbox
 from tasks.mailbox.maildir import MaildirMailbox
@@ -18,12 +21,16 @@ from tasks.settings import Settings
 
 __all__ = [
     "DESTINATIONS",
+    "PREFIX",
+    "ConnectionLost",
     "Destination",
+    "DropMailbox",
     "Letter",
     "Mailbox",
     "MailboxError",
     "SandboxError",
     "Spooled",
+    "mailboxes",
     "open_mailbox",
     "open_messages",
     "spool",
@@ -31,7 +38,7 @@ __all__ = [
 
 
 def open_mailbox(settings: Settings) -> Mailbox:
-    """The mailbox of `settings.mailbox_url`: maildir:DIR, file:DIR or imaps://user@host[:port]/FOLDER."""
+    """The mailbox of `settings.mailbox_url`: maildir:DIR, file:DIR or imaps://user@host[:port]/FOLDER[,FOLDER…]."""
     url = settings.mailbox_url
     scheme, _, rest = url.partition(":")
     if scheme == "maildir" and rest:
@@ -43,3 +50,14 @@ def open_mailbox(settings: Settings) -> Mailbox:
     raise MailboxError(
         f"HUIFANG_RETURNS_URL: {scheme}: is no kind of mailbox; write maildir:DIR, file:DIR or imaps://user@host/FOLDER"
     )
+
+
+@contextmanager
+def mailboxes(settings: Settings) -> Iterator[list[Mailbox]]:
+    """Every place that returns come from: the mailbox, and the drop folder where there is one."""
+    with ExitStack() as stack:
+        found = [open_mailbox(settings)]
+        stack.callback(found[0].close)
+        if settings.drop is not None:
+            found.append(DropMailbox(settings))
+        yield found

@@ -18,6 +18,10 @@ class MailboxError(CallbackError):
     """The place returns come from cannot be reached or is not what its URL says."""
 
 
+class ConnectionLost(MailboxError):
+    """The server went away: no letter can be had before it is back, and nothing is lost."""
+
+
 @dataclass(frozen=True)
 class Letter:
     """One message where it lies; the four fields together are its identity there (uid_validity: IMAP only)."""
@@ -31,10 +35,16 @@ class Letter:
 class Mailbox(Protocol):
     """Where returns lie. Nothing is ever deleted; moving a letter that is gone is said and harmless."""
 
+    source: str
+
     def letters(self) -> Iterator[Letter]: ...
 
     def fetch(self, letter: Letter, to: BinaryIO) -> None: ...
 
     def move(self, letter: Letter, folder: Destination) -> None: ...
+
+    def count_moved(self) -> int:
+        """How many letters lie in the three folders that letters are moved to."""
+        ...
 
     def close(self) -> None: ...

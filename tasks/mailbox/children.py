@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from types import MappingProxyType
 
 from models import CallbackError
 from models.returns import Opened, OpenedError
@@ -37,12 +39,13 @@ def open_messages(
     passwords: Mapping[str, Sequence[str]],
     settings: Settings,
     *,
+    own: Mapping[Path, Sequence[str]] = MappingProxyType({}),
     timeout_seconds: float = OPEN_TIMEOUT_SECONDS,
 ) -> Iterator[Opened]:
     """Each message taken apart, in the order of `paths`; what kills or stalls the child costs that one message.
 
     Attached files lie below the spool, in parts/ under their hashes. `passwords` are by sender's address, case folded;
-    those under '' are tried whoever wrote it.
+    those under '' are tried whoever wrote it, and those of `own` for one message.
     """
     out_dir = settings.spool / "parts"
     out_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -52,8 +55,9 @@ def open_messages(
         try:
             child = idle.get_nowait()
         except Empty:
-            child = _Child(passwords)
-        report, error = child.ask({"path": str(path), "out_dir": str(out_dir)}, timeout_seconds)
+            child = _Child(passwords, settings.clamd)
+        request = {"path": str(path), "out_dir": str(out_dir), "passwords": list(own.get(path, ()))}
+        report, error = child.ask(request, timeout_seconds)
         if error:
             log.warning("message %s: %s; the child was replaced", path.stem[:12], error)
             child.close()
@@ -86,7 +90,7 @@ def open_messages(
 class _Child:
     """One running sandbox."""
 
-    def __init__(self, passwords: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, passwords: Mapping[str, Sequence[str]], clamd: str) -> None:
         # No environment but what Python needs: a stranger's file finds no secret there.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tasks.sandbox"],
@@ -99,7 +103,8 @@ class _Child:
         )
         self._buffer = b""
         try:
-            self._write({"passwords": {address.casefold(): list(words) for address, words in passwords.items()}})
+            known = {address.casefold(): list(words) for address, words in passwords.items()}
+            self._write({"passwords": known, "clamd": clamd})
             line = self._read_line(START_TIMEOUT_SECONDS)
         except (BrokenPipeError, TimeoutError):
             line = None
@@ -110,7 +115,7 @@ class _Child:
                 f"the sandbox does not start: try `{sys.executable} -m tasks.sandbox </dev/null` in {PROJECT}"
             )
 
-    def ask(self, request: Mapping[str, str], timeout_seconds: float) -> tuple[dict[str, object], str]:
+    def ask(self, request: Mapping[str, object], timeout_seconds: float) -> tuple[dict[str, object], str]:
         """The report, or why there is none: unreadable (the child died) or timeout."""
         try:
             self._write(request)
@@ -120,12 +125,19 @@ class _Child:
         except TimeoutError:
             return {}, "timeout"
         if line is None:
-            return {}, "unreadable"
+            return {}, self._why_it_ended()
         try:
             report = json.loads(line)
         except ValueError:
             return {}, "unreadable"
         return (report, "") if isinstance(report, dict) else ({}, "unreadable")
+
+    def _why_it_ended(self) -> str:
+        try:
+            code = self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            return "too_large"  # it lives, so its report passed what we read
+        return "timeout" if code == -signal.SIGXCPU else "unreadable"
 
     def close(self) -> None:
         self._process.kill()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from tasks.mailbox.base import BLOCK_BYTES, Destination, Letter, MailboxError
+from tasks.mailbox.base import BLOCK_BYTES, DESTINATIONS, Destination, Letter, MailboxError
 
 log = logging.getLogger(__name__)
 
@@ -18,36 +18,44 @@ class FolderMailbox:
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
             raise MailboxError(f"file:{root}: no such folder; make it or correct HUIFANG_RETURNS_URL")
-        self._root, self._source = root, f"file:{root.name}"
+        self._root, self.source = root, f"file:{root.name}"
 
     def letters(self) -> Iterator[Letter]:
         for path in sorted(self._root.iterdir(), key=lambda path: (path.lstat().st_mtime_ns, path.name)):
             if path.is_symlink():
-                log.warning("%s: a link was left where it lies", self._source)
+                log.warning("%s: a link was left where it lies", self.source)
             elif path.suffix.lower() == ".eml" and path.is_file():
-                yield Letter(self._source, "", "", path.name)
+                yield Letter(self.source, "", "", f"{path.lstat().st_mtime_ns:x}.{path.name}")
             elif path.is_file() and not path.name.startswith("."):
-                log.warning("%s: a file that is no .eml was left where it lies", self._source)
+                log.warning("%s: a file that is no .eml was left where it lies", self.source)
 
     def fetch(self, letter: Letter, to: BinaryIO) -> None:
         try:
-            with (self._root / letter.uid).open("rb") as message:
+            with self._path(letter).open("rb") as message:
                 while block := message.read(BLOCK_BYTES):
                     to.write(block)
         except FileNotFoundError:
-            raise MailboxError(f"{self._source}: {letter.uid} is gone; somebody else took it") from None
+            raise MailboxError(f"{self.source}: {self._path(letter).name} is gone; somebody else took it") from None
 
     def move(self, letter: Letter, folder: Destination) -> None:
-        target = self._root / folder / letter.uid
+        path = self._path(letter)
+        target = self._root / folder / path.name
         target.parent.mkdir(exist_ok=True)
         number = 1
         while target.exists():
             number += 1
-            target = self._root / folder / f"{Path(letter.uid).stem}.{number}.eml"
+            target = self._root / folder / f"{path.stem}.{number}.eml"
         try:
-            (self._root / letter.uid).rename(target)
+            path.rename(target)
         except FileNotFoundError:
-            log.warning("%s: a message was already moved", self._source)
+            log.warning("%s: a message was already moved", self.source)
+
+    def count_moved(self) -> int:
+        return sum(path.is_file() for folder in DESTINATIONS for path in (self._root / folder).glob("*"))
 
     def close(self) -> None:
         return None
+
+    def _path(self, letter: Letter) -> Path:
+        # A name comes again with another month's return: the time before it keeps the two apart.
+        return self._root / letter.uid.partition(".")[2]

@@ -10,9 +10,9 @@ from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from imapclient import IMAPClient
-from imapclient.exceptions import IMAPClientError
+from imapclient.exceptions import IMAPClientAbortError, IMAPClientError
 
-from tasks.mailbox.base import BLOCK_BYTES, Destination, Letter, MailboxError
+from tasks.mailbox.base import BLOCK_BYTES, DESTINATIONS, ConnectionLost, Destination, Letter, MailboxError
 from tasks.settings import Settings, read_secret
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ IMAP_TIMEOUT_SECONDS = 60
 
 
 class ImapMailbox:
-    """One folder of an IMAP account over verified TLS; the destinations are made beside it."""
+    """Folders of an IMAP account over verified TLS; the destinations are made beside the first."""
 
     def __init__(self, settings: Settings) -> None:
         url = urlsplit(settings.mailbox_url)
@@ -43,7 +43,10 @@ class ImapMailbox:
                 "HUIFANG_RETURNS_PASSWORD_FILE is not set; name the file that holds the mailbox password"
             )
         self._where = f"{unquote(url.username)}@{url.hostname}:{port}"
-        self._folder = unquote(url.path.strip("/")) or "INBOX"
+        self.source = f"imaps:{self._where}"
+        self._folders = [unquote(name) for name in url.path.strip("/").split(",") if name] or ["INBOX"]
+        self._selected = ""
+        self._uid_validity: dict[str, str] = {}
         try:
             context = ssl.create_default_context(
                 cafile=str(settings.returns_ca_file) if settings.returns_ca_file else None
@@ -57,8 +60,8 @@ class ImapMailbox:
             ) from None
         try:
             self._client.login(unquote(url.username), password.get_secret_value())
-            selected = self._client.select_folder(self._folder)
-            self._uid_validity = str(selected[b"UIDVALIDITY"])
+            for folder in self._folders:
+                self._select(folder)
             self._can_move = self._client.has_capability("MOVE")
             if not self._can_move and not self._client.has_capability("UIDPLUS"):
                 raise MailboxError(
@@ -67,19 +70,25 @@ class ImapMailbox:
         except (OSError, IMAPClientError) as error:
             self.close()
             raise MailboxError(
-                f"imaps://{self._where}/{self._folder}: {_reason(error)}; check user, password and folder"
+                f"imaps://{self._where}/{','.join(self._folders)}: {_reason(error)}; check user, password and folder"
             ) from None
         self._made: set[str] = set()
 
     def letters(self) -> Iterator[Letter]:
-        for uid in sorted(self._client.search(["UNDELETED"])):
-            yield Letter(f"imaps:{self._where}", self._folder, self._uid_validity, str(uid))
+        for folder in self._folders:
+            try:
+                self._select(folder)
+                uids = sorted(self._client.search(["UNDELETED"]))
+            except (OSError, IMAPClientError) as error:
+                raise _fault(error, f"{self.source}/{folder}") from None
+            for uid in uids:
+                yield Letter(self.source, folder, self._uid_validity[folder], str(uid))
 
     def fetch(self, letter: Letter, to: BinaryIO) -> None:
         """The message block by block: a 50 MB recording costs one block of memory. \\Seen is not set."""
-        self._check(letter)
         uid, offset = int(letter.uid), 0
         try:
+            self._check(letter)
             while True:
                 answer = self._client.fetch([uid], [f"BODY.PEEK[]<{offset}.{BLOCK_BYTES}>"]).get(uid)
                 if answer is None:
@@ -90,11 +99,11 @@ class ImapMailbox:
                 if len(block) < BLOCK_BYTES:
                     return
         except (OSError, IMAPClientError) as error:
-            raise MailboxError(f"{letter.source}: message {letter.uid}: {_reason(error)}") from None
+            raise _fault(error, f"{letter.source}: message {letter.uid}") from None
 
     def move(self, letter: Letter, folder: Destination) -> None:
-        self._check(letter)
         try:
+            self._check(letter)
             target = self._destination(folder)
             if not self._client.fetch([int(letter.uid)], ["UID"]):
                 log.warning("%s: message %s was already moved", letter.source, letter.uid)
@@ -106,7 +115,18 @@ class ImapMailbox:
                 # With UIDPLUS only this one goes: a plain EXPUNGE would take everybody's deleted messages.
                 self._client.uid_expunge([int(letter.uid)])
         except (OSError, IMAPClientError) as error:
-            raise MailboxError(f"{letter.source}: message {letter.uid} to {folder}: {_reason(error)}") from None
+            raise _fault(error, f"{letter.source}: message {letter.uid} to {folder}") from None
+
+    def count_moved(self) -> int:
+        try:
+            found = [self._prefix() + folder for folder in DESTINATIONS]
+            return sum(
+                int(self._client.folder_status(folder, ["MESSAGES"])[b"MESSAGES"])
+                for folder in found
+                if self._client.folder_exists(folder)
+            )
+        except (OSError, IMAPClientError) as error:
+            raise _fault(error, self.source) from None
 
     def close(self) -> None:
         try:
@@ -116,20 +136,35 @@ class ImapMailbox:
             with contextlib.suppress(OSError):
                 self._client.shutdown()
 
+    def _select(self, folder: str) -> None:
+        self._selected = ""
+        answer = self._client.select_folder(folder)
+        self._selected, self._uid_validity[folder] = folder, str(answer[b"UIDVALIDITY"])
+
     def _check(self, letter: Letter) -> None:
-        if letter.uid_validity != self._uid_validity:
+        if letter.folder != self._selected:
+            self._select(letter.folder)
+        if letter.uid_validity != self._uid_validity[letter.folder]:
             raise MailboxError(
                 f"{letter.source}: folder {letter.folder} was made anew, its numbers mean other messages; list again"
             )
 
-    def _destination(self, folder: Destination) -> str:
+    def _prefix(self) -> str:
         namespace = self._client.namespace().personal if self._client.has_capability("NAMESPACE") else None
-        prefix = namespace[0][0] if namespace else ""
-        target = f"{prefix}{folder}"
+        return str(namespace[0][0]) if namespace else ""
+
+    def _destination(self, folder: Destination) -> str:
+        target = self._prefix() + folder
         if target not in self._made and not self._client.folder_exists(target):
             self._client.create_folder(target)
         self._made.add(target)
         return target
+
+
+def _fault(error: Exception, place: str) -> MailboxError:
+    """A connection that broke is told from a server that refuses: only the first is worth connecting anew."""
+    is_lost = isinstance(error, OSError | IMAPClientAbortError)
+    return (ConnectionLost if is_lost else MailboxError)(f"{place}: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:

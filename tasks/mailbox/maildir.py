@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from tasks.mailbox.base import BLOCK_BYTES, Destination, Letter, MailboxError
+from tasks.mailbox.base import BLOCK_BYTES, DESTINATIONS, Destination, Letter, MailboxError
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ class MaildirMailbox:
     """A Maildir whose root is the inbox; moved letters lie in .Processed, .Rejected and .Quarantine."""
 
     def __init__(self, root: Path) -> None:
-        self._source = f"maildir:{root.name}"
+        self.source = f"maildir:{root.name}"
         try:
             self._box = stdlib_mailbox.Maildir(root, factory=None, create=True)
         except OSError as error:
@@ -37,9 +37,9 @@ class MaildirMailbox:
                 if stat.S_ISREG(found.st_mode):
                     arrived.append((found.st_mtime_ns, key))
                 else:
-                    log.warning("%s: %s is no plain file and was left where it lies", self._source, key)
+                    log.warning("%s: %s is no plain file and was left where it lies", self.source, key)
         for _, key in sorted(arrived):
-            yield Letter(self._source, "INBOX", "", key)
+            yield Letter(self.source, "INBOX", "", key)
 
     def fetch(self, letter: Letter, to: BinaryIO) -> None:
         try:
@@ -47,9 +47,9 @@ class MaildirMailbox:
                 while block := message.read(BLOCK_BYTES):
                     to.write(block)
         except (KeyError, FileNotFoundError):
-            raise MailboxError(f"{self._source}: message {letter.uid} is gone; somebody else took it") from None
+            raise MailboxError(f"{self.source}: message {letter.uid} is gone; somebody else took it") from None
         except PermissionError:
-            raise MailboxError(f"{self._source}: message {letter.uid} may not be read; correct its owner") from None
+            raise MailboxError(f"{self.source}: message {letter.uid} may not be read; correct its owner") from None
 
     def move(self, letter: Letter, folder: Destination) -> None:
         self._box.add_folder(folder)
@@ -58,7 +58,11 @@ class MaildirMailbox:
             target = self._root / f".{folder}" / "cur" / (path.name if ":" in path.name else f"{path.name}:2,S")
             path.rename(target)
         except (KeyError, FileNotFoundError):
-            log.warning("%s: message %s was already moved", self._source, letter.uid)
+            log.warning("%s: message %s was already moved", self.source, letter.uid)
+
+    def count_moved(self) -> int:
+        folders = [self._root / f".{folder}" / part for folder in DESTINATIONS for part in ("cur", "new")]
+        return sum(len(list(folder.iterdir())) for folder in folders if folder.is_dir())
 
     def close(self) -> None:
         self._box.close()

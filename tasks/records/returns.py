@@ -94,9 +94,7 @@ class Said(NamedTuple):
 def verdict_history(session: Session, message_id: int) -> list[Said]:
     """Every verdict on a message, the first one first; none for a message that is not there or not judged."""
     rows = session.execute(
-        select(
-            Verdict.verdict, Verdict.reason, Verdict.branch_no, Verdict.decided_by, Verdict.decided_at, Message.path
-        )
+        select(Verdict.verdict, Verdict.reason, Verdict.branch_no, Verdict.decided_by, Verdict.decided_at, Message.path)
         .join(Message, Message.id == Verdict.message_id)
         .where(Verdict.message_id == message_id)
         .order_by(Verdict.version)
@@ -114,6 +112,32 @@ def released(session: Session) -> dict[int, str]:
         )
     )
     return {row.message_id: row.branch_no for row in rows}
+
+
+def dropped(session: Session, prefix: str) -> dict[int, str]:
+    """The branch in whose folder each message lay that came by way of a drop folder, by message id; the first one counts."""
+    rows = session.execute(
+        select(Sighting.message_id, Sighting.folder)
+        .where(Sighting.source.startswith(prefix))
+        .order_by(Sighting.id.desc())
+    )
+    return {row.message_id: row.folder for row in rows}
+
+
+def letters_by_source(session: Session) -> dict[str, int]:
+    """How many letters were seen in each mailbox; one seen again because its folder was numbered anew counts once."""
+    numbered = (
+        select(Sighting.source, Sighting.folder, Sighting.message_id, func.count().label("letters"))
+        .group_by(Sighting.source, Sighting.folder, Sighting.message_id, Sighting.uid_validity)
+        .subquery()
+    )
+    each = (
+        select(numbered.c.source, func.max(numbered.c.letters).label("letters"))
+        .group_by(numbered.c.source, numbered.c.folder, numbered.c.message_id)
+        .subquery()
+    )
+    rows = session.execute(select(each.c.source, func.sum(each.c.letters)).group_by(each.c.source))
+    return {str(source): int(letters) for source, letters in rows}
 
 
 def sightings_to_move(session: Session) -> pd.DataFrame:
