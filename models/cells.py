@@ -22,13 +22,49 @@ def plain(text: str | None) -> str:
     return re.sub(r"[\s·•・‧∙'\"“”‘’*＊]", "", unicodedata.normalize("NFKC", text or "")).casefold()
 
 
+_UNSEEN = dict.fromkeys(
+    (*range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x2070), 0xFEFF, 0x061C, 0x00AD)
+)
+"""Signs that are not seen but turn or hide what stands around them; the joiner of emoji is one of them and stays."""
+del _UNSEEN[0x200D]
+
+
+def clean_text(text: str, limit: int = 200) -> str:
+    """A text from outside as a cell shows it: one line, no control or direction signs, no longer than the limit.
+
+    >>> clean_text("张\\u202e三\\x07\\n李四  "), clean_text("很长的名字", 4)
+    ('张三 李四', '很长的…')
+    """
+    if text.isalnum() and len(text) <= limit:
+        return text
+    seen = "".join(
+        " " if sign in "\t\r\n" else "" if unicodedata.category(sign) in ("Cc", "Cs") else sign
+        for sign in text.translate(_UNSEEN)
+    )
+    line = " ".join(seen.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
 def mask_name(name: str) -> str:
     """A name of which the first character of each word stays; up to three stars stand for the rest.
 
     >>> mask_name("张三"), mask_name("欧阳娜娜"), mask_name("John Smith"), mask_name("张")
     ('张*', '欧***', 'J*** S***', '张*')
     """
-    return re.sub(r"([^\s·]+)", lambda word: word[0][0] + "*" * min(max(1, len(word[0]) - 1), 3), name.strip())
+    words = re.sub(
+        r"([^\s·]+)", lambda word: word[0][0] + "*" * min(max(1, len(word[0]) - 1), 3), clean_text(name, 400)
+    )
+    return words[:40].rstrip()
+
+
+def mask_phone(phone: str) -> str:
+    """A phone of which the first three and the last four digits stand, of a short one only the last two.
+
+    >>> mask_phone("13812345678"), mask_phone("010-8888"), mask_phone("")
+    ('138****5678', '****88', '')
+    """
+    digits = re.sub(r"\D", "", unicodedata.normalize("NFKC", phone))
+    return f"{digits[:3]}****{digits[-4:]}" if len(digits) >= 10 else f"****{digits[-2:]}" if digits else ""
 
 
 def choice_words(choices: Mapping[str, Choice]) -> dict[str, str]:

@@ -167,6 +167,19 @@ INTERVIEWS = _choices(
     ("not_interviewed", "未访谈", "Not interviewed"),
 )
 
+VALIDITIES = _choices(
+    ("valid", "成立", "Valid"), ("partly", "部分成立", "Partly valid"), ("invalid", "不成立", "Not valid")
+)
+RESOLUTIONS = _choices(
+    ("answered", "已答复客户", "Customer answered"), ("needs_hq", "需总部处理", "Needs headquarters")
+)
+REPLIES = _choices(
+    ("phone", "电话", "Phone"),
+    ("visit", "面访", "Visit"),
+    ("letter", "书面", "In writing"),
+    ("message", "短信", "Message"),
+)
+
 COMPLETING = frozenset(code for code, outcome in OUTCOMES.items() if outcome.completes)
 
 

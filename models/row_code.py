@@ -15,7 +15,7 @@ from typing import Literal
 
 from models import CallbackError
 
-ItemKind = Literal["assignment", "case"]
+ItemKind = Literal["assignment", "case", "opinion"]
 
 
 class RowKeyError(CallbackError):
@@ -35,13 +35,13 @@ class RowKey:
 
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_LETTERS: dict[ItemKind, str] = {"assignment": "H", "case": "Z"}
+_LETTERS: dict[ItemKind, str] = {"assignment": "H", "case": "Z", "opinion": "Y"}
 _KINDS: dict[str, ItemKind] = {letter: kind for kind, letter in _LETTERS.items()}
 # U+4E00 and U+30FC are what OCR and Chinese or Japanese input methods make of a hyphen.
 _DASHES = dict.fromkeys(map(ord, "‐‑‒–—―−﹘﹣－ー一─_~·"), "-")
 _CONFUSED = str.maketrans("OIL", "011")
 _SHAPE = re.compile(
-    r"(?<![0-9A-Z])([HZ])\s*([0-9OIL]{5,12})\s*-*\s*([0-9A-TV-Z]{5})\s*-*\s*([0-9A-TV-Z]{5})(?![0-9A-Z])"
+    r"(?<![0-9A-Z])([HYZ])\s*([0-9OIL]{5,12})\s*-*\s*([0-9A-TV-Z]{5})\s*-*\s*([0-9A-TV-Z]{5})(?![0-9A-Z])"
 )
 
 
@@ -52,7 +52,7 @@ def _check(kind: ItemKind, number: int, key: RowKey) -> str:
 
 
 def row_code(kind: ItemKind, number: int, key: RowKey) -> str:
-    """The visible code of one assignment or case.
+    """The visible code of one assignment, case or opinion.
 
     >>> row_code("assignment", 17, RowKey(1, b"an example secret"))
     'H00017-8QZRN-C83SX'

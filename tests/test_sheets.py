@@ -14,14 +14,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.cells import choice_words, mask_name, read_choice, read_day, read_time
+from models.cells import choice_words, clean_text, mask_name, read_choice, read_day, read_time
 from models.outcomes import ANSWERS, LEGAL_CONTENTS, OUTCOMES, Label, Questionnaire, QuestionnaireError, settle
+from models.returns import Opened, Table, Workbook, judge_opinion_rows
 from models.row_code import RowKey, RowKeyError, find_code, find_code_shape, row_code
-from models.sheets import CALLBACK, SELF_CHECK, SheetError, find_rows, staff_words, write_sheet
+from models.sheets import (
+    CALLBACK,
+    HQ_CALLS,
+    OPINION,
+    PHONES,
+    ROLES,
+    SELF_CHECK,
+    SHEETS,
+    Addressee,
+    SheetError,
+    find_rows,
+    staff_words,
+    write_sheet,
+)
 
 KEY = RowKey(1, b"a secret for the tests")
 OLD_KEY = RowKey(0, b"the secret of last year")
-KINDS = st.sampled_from(["assignment", "case"])
+KINDS = st.sampled_from(["assignment", "case", "opinion"])
 NUMBERS = st.integers(1, 9_999_999)
 
 
@@ -49,21 +63,53 @@ def cases() -> pd.DataFrame:
             "form": ["conduct"],
             "violation": ["password_known,sharing_profit"],
             "stated_on": [date(2026, 3, 5)],
+            "statement": ["客户称曾将交易密码告知=李建国"],
+            "employee": ["李建国(010102)"],
             "due_on": [date(2026, 3, 10)],
         }
     )
 
 
-def written(kind: Any = "callback", rows: pd.DataFrame | None = None, language: Any = "zh_CN") -> bytes:
+def opinions() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "row_code": [row_code("opinion", number, KEY) for number in (4, 5)],
+            "customer_name": ["王*", "赵*"],
+            "phone": ["13800001234", ""],
+            "raised_on": [date(2026, 3, 5)] * 2,
+            "opinion": ["希望降低佣金费率。", "+1 建议"],
+            "due_on": [date(2026, 3, 12)] * 2,
+        }
+    )
+
+
+ROWS = {
+    "callback": lambda: calls(),
+    "hq_calls": lambda: calls().drop(columns=["developer", "planned_caller"]),
+    "self_check": lambda: cases(),
+    "opinion": lambda: opinions(),
+}
+DIRECTOR = Addressee("operations_director", "daily_risk-2026-03/0101-1")
+MANAGER = Addressee("customer_service_manager", "daily_risk-2026-03/0101-2")
+
+
+def written(
+    kind: Any = "callback",
+    rows: pd.DataFrame | None = None,
+    language: Any = "zh_CN",
+    addressee: Addressee | None = None,
+    branch_name: str = "=1+1 营业部",
+) -> bytes:
     return write_sheet(
         kind,
-        rows if rows is not None else calls() if kind == "callback" else cases(),
+        rows if rows is not None else ROWS[kind](),
         campaign="daily_risk-2026-03",
         title="日常合规风险提示回访",
         branch_no="0101",
-        branch_name="=1+1 营业部",
+        branch_name=branch_name,
         language=language,
         issued_on=date(2026, 3, 2),
+        addressee=addressee,
     )
 
 
@@ -192,7 +238,7 @@ def test_a_time_is_read_in_every_form_branches_write(moment: Any) -> None:
 
 
 def test_every_label_of_every_dropdown_is_read_back_in_both_languages() -> None:
-    for sheet in (CALLBACK, SELF_CHECK):
+    for sheet in SHEETS.values():
         for column in sheet.columns:
             for choice in column.choices.values():
                 assert [read_choice(column.words, f" {label} ") for label in choice.label] == [(choice.code, "")] * 2
@@ -203,10 +249,10 @@ def test_every_label_of_every_dropdown_is_read_back_in_both_languages() -> None:
 
 
 @pytest.mark.parametrize("language", ["zh_CN", "en"])
-@pytest.mark.parametrize("kind", ["callback", "self_check"])
+@pytest.mark.parametrize("kind", list(SHEETS))
 def test_a_sheet_has_instructions_first_then_a_protected_table_that_prints_on_a4(kind: Any, language: Any) -> None:
     book = openpyxl.load_workbook(io.BytesIO(written(kind, language=language)))
-    sheet = CALLBACK if kind == "callback" else SELF_CHECK
+    sheet = SHEETS[kind]
     assert len(book.worksheets) == 2
     table = book.worksheets[1]
     assert [cell.value.rstrip("*") for cell in table[3]] == [column.label.text(language) for column in sheet.columns]
@@ -262,7 +308,120 @@ def test_a_branch_without_rows_gets_no_sheet() -> None:
         written(rows=calls().iloc[:0])
 
 
+NASTY = {
+    '=HYPERLINK("http://x.example","点")': '=HYPERLINK("http://x.example","点")',
+    "+1": "+1",
+    "@SUM(A1)": "@SUM(A1)",
+    "-2+3|cmd": "-2+3|cmd",
+    "张\u202e三\u200f": "张三",
+    "王\x07\x0b\n芳": "王 芳",
+    "李👨\u200d👩\u200d👧": "李👨\u200d👩\u200d👧",
+    "_x0041_&amp;": "_x0041_&amp;",
+    "长" * 300: "长" * 39 + "…",
+    "http://x.example/a": "http://x.example/a",
+}
+
+
+def test_names_from_outside_are_text_in_one_visible_line_whatever_they_hold() -> None:
+    rows = calls(len(NASTY), name="张*").assign(developer=list(NASTY), planned_caller=list(NASTY))
+    book = openpyxl.load_workbook(io.BytesIO(written(rows=rows, addressee=DIRECTOR)))
+    place = {column.key: number for number, column in enumerate(CALLBACK.columns, start=1)}
+    for key, limit in (("developer", 40), ("planned_caller", 500)):
+        cells = [book.worksheets[1].cell(row, place[key]) for row in range(4, 4 + len(NASTY))]
+        assert {cell.data_type for cell in cells} == {"s"}
+        assert [cell.value for cell in cells] == [clean_text(name, limit) for name in NASTY]
+        assert not any(cell.hyperlink for cell in cells)
+    assert [clean_text(name, 40) for name in NASTY] == list(NASTY.values())
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_a_branch_name_writes_no_formula_and_no_code_of_the_printed_header(name: str) -> None:
+    book = openpyxl.load_workbook(io.BytesIO(written(branch_name=f"&R{name}&&8", addressee=DIRECTOR)))
+    table = book.worksheets[1]
+    formulas = [cell.coordinate for row in table.iter_rows() for cell in row if cell.data_type == "f"]
+    evidence = [f"V{row}" for row in range(4, 9)]
+    assert sorted(formulas) == sorted(["A2", *evidence])
+    assert "2026-03-02" in table.oddHeader.left.text
+    assert not table.oddHeader.right.text
+
+
+@pytest.mark.parametrize("kind", list(SHEETS))
+def test_a_role_that_calls_sees_phones_and_another_one_sees_them_masked(kind: Any) -> None:
+    assert set(PHONES[kind]) <= set(ROLES)
+    phone = [column.key for column in SHEETS[kind].columns].index("phone")
+    for role, shown in PHONES[kind].items():
+        content = written(kind, addressee=Addressee(role, "c/0101-1"))
+        phones = [row[phone] for row in table_of(content)[3:]]
+        assert (phones == list(ROWS[kind]()["phone"])) == (shown == "full")
+        assert shown == "full" or all("****" in (seen or "****") for seen in phones)
+
+
+def test_a_sheet_is_not_written_for_a_role_it_is_not_declared_for() -> None:
+    with pytest.raises(SheetError, match="intern"):
+        written(addressee=Addressee("intern", "c/0101-1"))
+    with pytest.raises(SheetError, match="operations_director"):
+        written("hq_calls", addressee=DIRECTOR)
+
+
+def test_a_name_that_was_not_masked_is_masked_all_the_same() -> None:
+    assert {row[1] for row in table_of(written(rows=calls(name="欧阳娜娜")))[3:]} == {"欧***"}
+
+
+@pytest.mark.parametrize(("language", "role"), [("zh_CN", "客户服务部经理"), ("en", "customer-service manager")])
+def test_whose_copy_it_is_stands_on_the_screen_on_paper_and_in_the_properties(language: Any, role: str) -> None:
+    part = Addressee(MANAGER.role, MANAGER.mail_number, 2, 3)
+    content = written("opinion", language=language, addressee=part, branch_name="城东营业部")
+    book = openpyxl.load_workbook(io.BytesIO(content))
+    table = book.worksheets[1]
+    words = [cell for row in table.iter_rows(max_row=2, values_only=True) for cell in row if cell]
+    assert words[0].endswith(" 2/3")
+    for place in (words[-1], table.oddHeader.left.text, book.custom_doc_props["huifang_copy"].value):
+        assert all(fact in place for fact in ("城东营业部", "0101", role, "2026-03-02", part.mail_number, "2/3"))
+
+
+@pytest.mark.parametrize("language", ["zh_CN", "en"])
+def test_a_row_says_which_evidence_it_needs_as_it_is_filled(language: Any) -> None:
+    for kind, key in (("callback", "channel"), ("hq_calls", "channel"), ("self_check", "interviewed")):
+        table = openpyxl.load_workbook(io.BytesIO(written(kind, language=language))).worksheets[1]
+        sheet = SHEETS[kind]
+        formula = str(table.cell(4, len(sheet.columns)).value)
+        for choice in sheet.column(key).choices.values():
+            assert (f'"{choice.label.text(language)}"' in formula) == (choice.code != "not_needed")
+
+
+def test_a_sheet_holds_no_identity_number_and_no_amount() -> None:
+    words = ("id_no", "idno", "证件号", "asset", "balance", "金额", "资产", "余额")
+    for sheet in SHEETS.values():
+        for column in sheet.columns:
+            assert not any(word in f"{column.key} {column.label.zh}".lower() for word in words), column.key
+
+
 # ---- finding rows again
+
+
+@pytest.mark.parametrize("with_header", [True, False])
+def test_what_headquarters_returns_is_read_as_callback_rows(with_header: bool) -> None:
+    answered = {
+        "called_on": "2026-03-05",
+        "called_at": "14:30",
+        "caller_name": "王芳",
+        "channel": "电话",
+        "outcome": "拒访",
+    }
+    header, *body = table_of(written("hq_calls"))[2:]
+    place = {column.key: number for number, column in enumerate(HQ_CALLS.columns)}
+    for row in body:
+        for key, text in answered.items():
+            row[place[key]] = text
+    found = find_rows(CALLBACK, [header, *body] if with_header else body, frozenset(), [KEY])
+    assert [row.number for row in found] == [1, 2, 3, 4, 5]
+    assert all({key: row.cells[key] for key in answered} == answered for row in found)
+
+
+def test_an_opinion_tracker_is_found_by_its_own_codes() -> None:
+    rows = table_of(written("opinion"))
+    assert [row.number for row in find_rows(OPINION, rows, frozenset(), [KEY])] == [4, 5]
+    assert find_rows(CALLBACK, rows, frozenset(), [KEY]) == find_rows(SELF_CHECK, rows, frozenset(), [KEY]) == []
 
 
 @settings(max_examples=40, deadline=None)
@@ -300,7 +459,7 @@ def test_a_sheet_sent_before_the_planned_columns_were_there_is_still_read(later:
         "outcome": "无人接听",
         "remark": "改日再打",
     }
-    columns = [column for column in CALLBACK.columns if later or not column.is_later]
+    columns = [column for column in CALLBACK.columns if later or column.since == 1]
     header, *body = table_of(SHEET)[2:]
     rows = []
     for row in body:
@@ -316,6 +475,55 @@ def test_a_sheet_sent_before_the_planned_columns_were_there_is_still_read(later:
 
 def test_a_callback_code_is_no_row_of_a_self_check_statement() -> None:
     assert find_rows(SELF_CHECK, table_of(SHEET), frozenset(), [KEY]) == []
+
+
+def judged_opinions(**cells: str) -> tuple[list[str], dict[str, Any]]:
+    """The problems of a tracker's first row filled in so, and what was accepted of it."""
+    filled = {
+        "validity": "成立",
+        "handled_on": "2026-3-9",
+        "handler_name": "周敏",
+        "handling": "已解释佣金标准",
+        "resolution": "已答复客户",
+        "answered_on": "2026-3-10",
+        "answered_by": "电话",
+    } | cells
+    rows = table_of(written("opinion"))
+    for place, column in enumerate(OPINION.columns):
+        rows[3][place] = filled.get(column.key, rows[3][place])
+    opened = Opened(workbooks=(Workbook("x.xlsx", (Table("意见建议跟踪表", rows),)),))
+    expected = pd.DataFrame(
+        {
+            "opinion_id": [4],
+            "branch_no": ["0101"],
+            "campaign_id": ["c"],
+            "customer_name": ["王*"],
+            "phone": ["13800001234"],
+            "due_on": [date(2026, 3, 12)],
+            "raised_on": [date(2026, 3, 5)],
+        }
+    )
+    judged = judge_opinion_rows(opened, expected, [KEY], branch_no="0101", as_of=date(2026, 3, 12))
+    problems = [f"{row.column_name} {row.code}" for row in judged.problems.itertuples()]
+    return problems, judged.accepted.to_dict("records")[0] if len(judged.accepted) else {}
+
+
+def test_an_opinion_is_accepted_with_its_answer_or_with_what_headquarters_is_asked() -> None:
+    problems, answered = judged_opinions(validity="部分成立（只是周末）")
+    assert problems == []
+    assert (answered["opinion_id"], answered["validity"], answered["answered_on"]) == (4, "partly", date(2026, 3, 10))
+    assert answered["handling"] == "已解释佣金标准；只是周末"
+    problems, asked = judged_opinions(resolution="需总部处理", answered_on="", answered_by="", request="修改软件")
+    assert problems == []
+    assert (asked["resolution"], asked["answered_on"], asked["request"]) == ("needs_hq", None, "修改软件")
+    assert judged_opinions(answered_on="", answered_by="写信")[0] == [
+        "answered_by unknown_choice",
+        "answered_on missing",
+    ]
+    assert judged_opinions(resolution="需总部处理")[0] == ["request missing"]
+    assert judged_opinions(request="也看看")[0] == ["request request_unexpected"]
+    assert judged_opinions(phone="138****1234")[0] == []
+    assert judged_opinions(phone="138****1235")[0] == ["phone other_customer"]
 
 
 def test_staff_of_the_same_name_are_told_apart_by_their_numbers() -> None:

@@ -4,7 +4,7 @@ Knows columns, dropdowns, colours and words of the sheets. Must stay out: whethe
 (models/returns.py), passwords, files and mail.
 """
 
-from models.cells import mask_name
+from models.cells import clean_text, mask_name, mask_phone
 from models.outcomes import (
     ANSWERS,
     CHANNELS,
@@ -28,6 +28,10 @@ from models.row_code import ItemKind, RowKey, find_code, find_code_shape, row_co
 from models.sheets.declared import (
     CALLBACK,
     CALLBACK_ROWS,
+    HQ_CALL_ROWS,
+    HQ_CALLS,
+    OPINION,
+    OPINION_ROWS,
     SELF_CHECK,
     SELF_CHECK_ROWS,
     SHEETS,
@@ -37,6 +41,7 @@ from models.sheets.declared import (
     SheetKind,
 )
 from models.sheets.found import FoundRow, find_rows
+from models.sheets.readers import PHONES, ROLES, Addressee, phone_shown
 from models.sheets.written import staff_words, write_sheet
 
 __all__ = [
@@ -46,15 +51,22 @@ __all__ = [
     "CHANNELS",
     "FORMS",
     "HOLDINGS",
+    "HQ_CALLS",
+    "HQ_CALL_ROWS",
     "INTERVIEWS",
     "LEGAL_CONTENTS",
+    "OPINION",
+    "OPINION_ROWS",
     "OUTCOMES",
+    "PHONES",
     "QUESTIONNAIRE",
+    "ROLES",
     "SELF_CHECK",
     "SELF_CHECK_ROWS",
     "SHEETS",
     "TRUTHS",
     "VIOLATIONS",
+    "Addressee",
     "Choice",
     "Column",
     "FoundRow",
@@ -68,10 +80,13 @@ __all__ = [
     "Sheet",
     "SheetError",
     "SheetKind",
+    "clean_text",
     "find_code",
     "find_code_shape",
     "find_rows",
     "mask_name",
+    "mask_phone",
+    "phone_shown",
     "row_code",
     "settle",
     "staff_words",

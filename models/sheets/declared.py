@@ -27,18 +27,30 @@ from models.outcomes import (
     NO_WORDS,
     OUTCOMES,
     QUESTIONNAIRE,
+    REPLIES,
+    RESOLUTIONS,
     TRUTHS,
+    VALIDITIES,
     VIOLATIONS,
     Choice,
     Label,
 )
 from models.row_code import ItemKind
 
-SheetKind = Literal["callback", "self_check"]
+SheetKind = Literal["callback", "hq_calls", "self_check", "opinion"]
 
 
 class SheetError(CallbackError):
     """A sheet is declared or filled in a way that must not leave the house."""
+
+
+@dataclass(frozen=True)
+class Cue:
+    """What a row asks for besides its cells, once its dropdown says something."""
+
+    column: str
+    code: str
+    words: Label
 
 
 @dataclass(frozen=True)
@@ -48,16 +60,20 @@ class Column:
     key: str
     label: Label
     width: float
-    form: Literal["text", "choice", "date", "time", "count"] = "text"
+    form: Literal["text", "choice", "date", "time", "count", "cues"] = "text"
+    """cues: shown by the sheet itself as the row is filled, read by nobody."""
     choices: Mapping[str, Choice] = field(default_factory=dict)
     by_branch: bool = False
     required: bool = False
     """In every row of which the branch has filled anything."""
     required_for: AbstractSet[str] = frozenset()
-    """Outcomes that make it required."""
+    """What the sheet's deciding column says when this one is required."""
+    is_exclusive: bool = False
+    """Empty wherever it is not required."""
     hint: Label = NO_WORDS
-    is_later: bool = False
-    """Sheets that were sent before it was there come back without it."""
+    cues: tuple[Cue, ...] = ()
+    since: int = 1
+    """The layout of the sheet that had it first; sheets of an earlier one come back without it."""
 
     @cached_property
     def words(self) -> dict[str, str]:
@@ -75,7 +91,7 @@ class Column:
                 return read_time(text) is not None
             case "count":
                 return read_count(text) is not None
-            case "text":
+            case "text" | "cues":
                 return False
 
 
@@ -87,6 +103,12 @@ class Sheet:
     item: ItemKind
     name: Label
     columns: tuple[Column, ...]
+    progress: str
+    """The column whose filled cells are counted at the top."""
+    remark: str
+    """The column that takes what was written behind a dropdown's word."""
+    deciding: str = ""
+    """The column that `required_for` of the others speaks of."""
 
     @property
     def branch_columns(self) -> tuple[Column, ...]:
@@ -94,6 +116,12 @@ class Sheet:
 
     def column(self, key: str) -> Column:
         return next(column for column in self.columns if column.key == key)
+
+    @cached_property
+    def layouts(self) -> tuple[tuple[Column, ...], ...]:
+        """The columns in every order in which they were ever sent, the present one first."""
+        generations = sorted({column.since for column in self.columns}, reverse=True)
+        return tuple(tuple(column for column in self.columns if column.since <= past) for past in generations)
 
     @cached_property
     def titles(self) -> dict[str, str]:
@@ -106,6 +134,114 @@ _NAME = Column("customer_name", Label("客户姓名", "Customer"), 9)
 _PHONE = Column("phone", Label("联系电话", "Phone"), 13)
 _FORM = Column("form", Label("回访类型", "Form"), 9, "choice", FORMS)
 _DUE = Column("due_on", Label("截止日期", "Due"), 11, "date")
+_CALL_ON = Column("call_on", Label("计划日期", "Planned"), 11, "date", since=2)
+
+_CALLED: tuple[Column, ...] = (
+    Column(
+        "called_on",
+        Label("回访日期", "Called on"),
+        11,
+        "date",
+        by_branch=True,
+        required=True,
+        hint=Label("实际回访日期，如 2026-3-5", "the day of the call, such as 2026-03-05"),
+    ),
+    Column(
+        "called_at",
+        Label("回访时间", "Time"),
+        8,
+        "time",
+        by_branch=True,
+        required=True,
+        hint=Label("24 小时制，如 14:30", "24 hours, such as 14:30"),
+    ),
+    Column(
+        "caller_name",
+        Label("回访人", "Caller"),
+        9,
+        by_branch=True,
+        required=True,
+        hint=Label(
+            "不得为该客户的开发人或服务人员；只是同名的，请写“姓名（工号）”或工号",
+            "nobody who developed or serves the customer; if only the name is the same, write name (staff number) "
+            "or the staff number",
+        ),
+    ),
+    Column(
+        "channel",
+        Label("回访方式", "By"),
+        7,
+        "choice",
+        CHANNELS,
+        by_branch=True,
+        required=True,
+        hint=Label(
+            "电话须留录音；面访须客户签字", "a phone call needs its recording, a visit the customer's signature"
+        ),
+    ),
+    Column(
+        "attempts",
+        Label("尝试次数", "Attempts"),
+        8,
+        "count",
+        by_branch=True,
+        required=True,
+        hint=Label("累计联系次数，填整数", "attempts so far, a whole number"),
+    ),
+    Column(
+        "outcome",
+        Label("回访结果", "Outcome"),
+        15,
+        "choice",
+        OUTCOMES,
+        by_branch=True,
+        required=True,
+        hint=Label("各结果的含义见“填写说明”", "the first worksheet says what each means"),
+    ),
+    *(
+        Column(
+            content,
+            label,
+            9,
+            "choice",
+            ANSWERS,
+            by_branch=True,
+            required_for=COMPLETING,
+            hint=QUESTIONNAIRE.questions[content],
+        )
+        for content, label in LEGAL_CONTENTS.items()
+    ),
+    Column(
+        "violation",
+        Label("疑似违规类型", "Suspected violation"),
+        13,
+        "choice",
+        VIOLATIONS,
+        by_branch=True,
+        required_for=frozenset({"done_suspect"}),
+        is_exclusive=True,
+        hint=Label("仅“成功·疑似违规”填写", "only for a suspected violation"),
+    ),
+    Column(
+        "remark",
+        Label("情况说明", "Remark"),
+        26,
+        by_branch=True,
+        required_for=frozenset({"done_opinion"}),
+        hint=Label("“成功·有意见建议”必填客户意见", "the customer's opinion, where there is one"),
+    ),
+)
+_EVIDENCE = Column(
+    "evidence",
+    Label("须附佐证", "Evidence"),
+    15,
+    "cues",
+    cues=(
+        Cue("channel", "phone", Label("电话录音", "the recording")),
+        Cue("channel", "visit", Label("客户签字（无须录音）", "the customer's signature, no recording")),
+    ),
+    since=3,
+)
 
 CALLBACK = Sheet(
     "callback",
@@ -118,101 +254,14 @@ CALLBACK = Sheet(
         _FORM,
         Column("developer", Label("开发人", "Developer"), 9),
         _DUE,
-        Column("call_on", Label("计划日期", "Planned"), 11, "date", is_later=True),
-        Column("planned_caller", Label("安排回访人", "Assigned to"), 10, is_later=True),
-        Column(
-            "called_on",
-            Label("回访日期", "Called on"),
-            11,
-            "date",
-            by_branch=True,
-            required=True,
-            hint=Label("实际回访日期，如 2026-3-5", "the day of the call, such as 2026-03-05"),
-        ),
-        Column(
-            "called_at",
-            Label("回访时间", "Time"),
-            8,
-            "time",
-            by_branch=True,
-            required=True,
-            hint=Label("24 小时制，如 14:30", "24 hours, such as 14:30"),
-        ),
-        Column(
-            "caller_name",
-            Label("回访人", "Caller"),
-            9,
-            by_branch=True,
-            required=True,
-            hint=Label(
-                "不得为该客户的开发人或服务人员；只是同名的，请写“姓名（工号）”或工号",
-                "nobody who developed or serves the customer; if only the name is the same, write name (staff number) "
-                "or the staff number",
-            ),
-        ),
-        Column(
-            "channel",
-            Label("回访方式", "By"),
-            7,
-            "choice",
-            CHANNELS,
-            by_branch=True,
-            required=True,
-            hint=Label(
-                "电话须留录音；面访须客户签字", "a phone call needs its recording, a visit the customer's signature"
-            ),
-        ),
-        Column(
-            "attempts",
-            Label("尝试次数", "Attempts"),
-            8,
-            "count",
-            by_branch=True,
-            required=True,
-            hint=Label("累计联系次数，填整数", "attempts so far, a whole number"),
-        ),
-        Column(
-            "outcome",
-            Label("回访结果", "Outcome"),
-            15,
-            "choice",
-            OUTCOMES,
-            by_branch=True,
-            required=True,
-            hint=Label("各结果的含义见“填写说明”", "the first worksheet says what each means"),
-        ),
-        *(
-            Column(
-                content,
-                label,
-                9,
-                "choice",
-                ANSWERS,
-                by_branch=True,
-                required_for=COMPLETING,
-                hint=QUESTIONNAIRE.questions[content],
-            )
-            for content, label in LEGAL_CONTENTS.items()
-        ),
-        Column(
-            "violation",
-            Label("疑似违规类型", "Suspected violation"),
-            13,
-            "choice",
-            VIOLATIONS,
-            by_branch=True,
-            required_for=frozenset({"done_suspect"}),
-            hint=Label("仅“成功·疑似违规”填写", "only for a suspected violation"),
-        ),
-        Column(
-            "remark",
-            Label("情况说明", "Remark"),
-            26,
-            by_branch=True,
-            required_for=frozenset({"done_opinion"}),
-            hint=Label("“成功·有意见建议”必填客户意见", "the customer's opinion, where there is one"),
-        ),
+        _CALL_ON,
+        Column("planned_caller", Label("安排回访人", "Assigned to"), 10, since=2),
+        *_CALLED,
+        _EVIDENCE,
     ),
+    progress="outcome",
+    remark="remark",
+    deciding="outcome",
 )
 
 SELF_CHECK = Sheet(
@@ -226,6 +275,8 @@ SELF_CHECK = Sheet(
         _FORM,
         Column("violation", Label("疑似违规类型", "Suspected violation"), 16),
         Column("stated_on", Label("回访日期", "Stated on"), 11, "date"),
+        Column("statement", Label("客户陈述", "Customer's statement"), 26, since=2),
+        Column("employee", Label("涉及员工", "Employee concerned"), 12, since=2),
         _DUE,
         Column(
             "checked_on",
@@ -283,38 +334,209 @@ SELF_CHECK = Sheet(
             required=True,
             hint=Label("核查经过、结论与处理措施", "what was found and what was done"),
         ),
+        Column(
+            "evidence",
+            Label("须附佐证", "Evidence"),
+            22,
+            "cues",
+            cues=(
+                *(
+                    Cue(
+                        "truth",
+                        truth,
+                        Label(
+                            "登记表扫描件；电话附录音，面访附客户签字。",
+                            "register scan; a call's recording, or a visit's signature. ",
+                        ),
+                    )
+                    for truth in TRUTHS
+                ),
+                Cue(
+                    "interviewed",
+                    "interviewed",
+                    Label(
+                        "访谈记录三方签字：员工、营运总监、营业部负责人",
+                        "interview record with three signatures: employee, operations director, branch head",
+                    ),
+                ),
+                Cue(
+                    "interviewed",
+                    "not_interviewed",
+                    Label("在“处理情况”写明未访谈的原因", "say under Handling why there was no interview"),
+                ),
+            ),
+            since=2,
+        ),
     ),
+    progress="truth",
+    remark="handling",
 )
 
-SHEETS: dict[SheetKind, Sheet] = {sheet.kind: sheet for sheet in (CALLBACK, SELF_CHECK)}
+HQ_CALLS = Sheet(
+    "hq_calls",
+    "assignment",
+    Label("总部回访名单", "Headquarters call list"),
+    (
+        _CODE,
+        _NAME,
+        _PHONE,
+        _FORM,
+        _DUE,
+        _CALL_ON,
+        *_CALLED,
+        _EVIDENCE,
+    ),
+    progress="outcome",
+    remark="remark",
+    deciding="outcome",
+)
+"""The callback sheet of those who call for every branch at headquarters, who are nobody's developers; it is answered in
+the same columns and read as one."""
+
+OPINION = Sheet(
+    "opinion",
+    "opinion",
+    Label("意见建议跟踪表", "Opinion tracker"),
+    (
+        _CODE,
+        _NAME,
+        _PHONE,
+        Column("raised_on", Label("提出日期", "Raised on"), 11, "date"),
+        Column("opinion", Label("意见建议内容", "Opinion"), 34),
+        _DUE,
+        Column(
+            "validity",
+            Label("意见是否成立", "Is it valid"),
+            12,
+            "choice",
+            VALIDITIES,
+            by_branch=True,
+            required=True,
+        ),
+        Column(
+            "handled_on",
+            Label("处理日期", "Handled on"),
+            12,
+            "date",
+            by_branch=True,
+            required=True,
+            hint=Label("实际处理日期，如 2026-3-5", "the day it was dealt with, such as 2026-03-05"),
+        ),
+        Column("handler_name", Label("处理人", "Handled by"), 10, by_branch=True, required=True),
+        Column(
+            "handling",
+            Label("处理情况", "Handling"),
+            34,
+            by_branch=True,
+            required=True,
+            hint=Label("判断依据与处理措施", "why it was judged so, and what was done"),
+        ),
+        Column(
+            "resolution",
+            Label("办理结果", "Result"),
+            14,
+            "choice",
+            RESOLUTIONS,
+            by_branch=True,
+            required=True,
+            hint=Label("营业部不能解决的，选“需总部处理”", "what the branch cannot settle needs headquarters"),
+        ),
+        Column(
+            "answered_on",
+            Label("答复客户日期", "Answered on"),
+            12,
+            "date",
+            by_branch=True,
+            required_for=frozenset({"answered"}),
+        ),
+        Column(
+            "answered_by",
+            Label("答复方式", "Answered by"),
+            10,
+            "choice",
+            REPLIES,
+            by_branch=True,
+            required_for=frozenset({"answered"}),
+        ),
+        Column(
+            "request",
+            Label("需总部处理的事项", "Asked of headquarters"),
+            26,
+            by_branch=True,
+            required_for=frozenset({"needs_hq"}),
+            is_exclusive=True,
+            hint=Label("仅“需总部处理”填写", "only where headquarters is needed"),
+        ),
+        Column(
+            "evidence",
+            Label("须附佐证", "Evidence"),
+            15,
+            "cues",
+            cues=(
+                Cue("answered_by", "phone", Label("电话录音", "the recording")),
+                Cue("answered_by", "visit", Label("客户签字（无须录音）", "the customer's signature, no recording")),
+            ),
+        ),
+    ),
+    progress="resolution",
+    remark="handling",
+    deciding="resolution",
+)
+
+SHEETS: dict[SheetKind, Sheet] = {sheet.kind: sheet for sheet in (CALLBACK, HQ_CALLS, SELF_CHECK, OPINION)}
 
 _TEXT = pa.Column(str)
 _DAY = pa.Column(object, pa.Check(lambda day: type(day) is date, element_wise=True, error="a date"))
 
-CALLBACK_ROWS = pa.DataFrameSchema(
+_CODES = pa.Check.str_startswith
+_FORMS = pa.Column(str, pa.Check.isin(list(FORMS)))
+
+HQ_CALL_ROWS = pa.DataFrameSchema(
     {
-        "row_code": pa.Column(str, pa.Check.str_startswith("H"), unique=True),
-        "customer_name": _TEXT,  # masked
+        "row_code": pa.Column(str, _CODES("H"), unique=True),
+        "customer_name": _TEXT,
         "phone": _TEXT,  # '' where the extract has none
-        "form": pa.Column(str, pa.Check.isin(list(FORMS))),
-        "developer": _TEXT,  # '' when nobody developed the customer
+        "form": _FORMS,
         "due_on": _DAY,
         "call_on": _DAY,  # the planned day
-        "planned_caller": _TEXT,  # '' leaves it to the branch
     },
     strict=True,
+)
+CALLBACK_ROWS = HQ_CALL_ROWS.add_columns(
+    {
+        "developer": _TEXT,  # '' when nobody developed the customer
+        "planned_caller": _TEXT,  # '' leaves it to the branch
+    }
 )
 SELF_CHECK_ROWS = pa.DataFrameSchema(
     {
-        "row_code": pa.Column(str, pa.Check.str_startswith("Z"), unique=True),
+        "row_code": pa.Column(str, _CODES("Z"), unique=True),
         "customer_name": _TEXT,
         "phone": _TEXT,
-        "form": pa.Column(str, pa.Check.isin(list(FORMS))),
+        "form": _FORMS,
         # One code per ground of the case, joined by commas.
         "violation": pa.Column(str, pa.Check.str_matches(rf"^({'|'.join(VIOLATIONS)})(,({'|'.join(VIOLATIONS)}))*$")),
         "stated_on": _DAY,
+        "statement": pa.Column(str, required=False),  # '' when the caller wrote none down
+        "employee": pa.Column(str, required=False),  # '' when nobody in particular is concerned
         "due_on": _DAY,
     },
     strict=True,
 )
-ROWS: dict[SheetKind, pa.DataFrameSchema] = {"callback": CALLBACK_ROWS, "self_check": SELF_CHECK_ROWS}
+OPINION_ROWS = pa.DataFrameSchema(
+    {
+        "row_code": pa.Column(str, _CODES("Y"), unique=True),
+        "customer_name": _TEXT,
+        "phone": _TEXT,
+        "raised_on": _DAY,
+        "opinion": _TEXT,
+        "due_on": _DAY,
+    },
+    strict=True,
+)
+ROWS: dict[SheetKind, pa.DataFrameSchema] = {
+    "callback": CALLBACK_ROWS,
+    "hq_calls": HQ_CALL_ROWS,
+    "self_check": SELF_CHECK_ROWS,
+    "opinion": OPINION_ROWS,
+}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from models.cells import plain
 from models.row_code import RowKey, find_code, find_code_shape
-from models.sheets.declared import Column, Sheet
+from models.sheets.declared import SHEETS, Column, Sheet
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ def find_rows(
     """The rows of a table that carry one of this sheet's codes in any cell, in the table's order.
 
     Columns are told by their titles in either language, wherever they stand; where no header is left, by the declared
-    order counted from the code, with or without the later columns as the cells fit. Formulas are (row, column), both
-    from 1.
+    order counted from the code, in that layout of the sheets of its item which fits the cells best. Formulas are
+    (row, column), both from 1.
     """
     titles = sheet.titles
     header: dict[str, int] = {}
@@ -64,9 +64,9 @@ def find_rows(
 
 def _places_from(at: int, sheet: Sheet, cells: Sequence[str | None]) -> dict[str, int]:
     """Where the columns of a row without header stand, its code at a place."""
-    older = tuple(column for column in sheet.columns if not column.is_later)
+    layouts = [layout for other in SHEETS.values() if other.item == sheet.item for layout in other.layouts]
 
     def fitting(columns: Iterable[Column]) -> int:
         return sum(column.understands(cell or "") for column, cell in zip(columns, cells[at:], strict=False))
 
-    return {column.key: at + offset for offset, column in enumerate(max(sheet.columns, older, key=fitting))}
+    return {column.key: at + offset for offset, column in enumerate(max(layouts, key=fitting))}

@@ -13,8 +13,10 @@ import pandas as pd
 import xlsxwriter
 from xlsxwriter.utility import xl_col_to_name
 
+from models.cells import clean_text, mask_name, mask_phone
 from models.outcomes import ANSWERS, LEGAL_CONTENTS, NO_WORDS, OUTCOMES, QUESTIONNAIRE, VIOLATIONS, Label, Language
 from models.sheets.declared import ROWS, SHEETS, Column, Sheet, SheetError, SheetKind
+from models.sheets.readers import ROLES, Addressee, phone_shown
 
 
 def staff_words(staff: Mapping[str, str]) -> dict[str, str]:
@@ -43,13 +45,18 @@ def write_sheet(
     branch_name: str,
     language: Language,
     issued_on: date,
+    addressee: Addressee | None = None,
 ) -> bytes:
     """The workbook of one branch in clear: instructions first, then the table.
 
-    `rows` are CALLBACK_ROWS or SELF_CHECK_ROWS and keep their order. The same arguments give the same bytes.
+    `rows` are the frame declared for the kind, such as CALLBACK_ROWS, and keep their order. Names are masked here once
+    more, phones as PHONES says for the addressee's role. Every copy that leaves the house has an addressee, who stands
+    in its heading, in its printed header and in the property huifang_copy. The same arguments give the same bytes.
+    Raises SheetError for a role to which the sheet is not shown.
     """
     sheet = SHEETS[kind]
     rows = ROWS[kind].validate(rows)
+    branch_name, title = clean_text(branch_name, 60), clean_text(title, 60)
     if rows.empty:
         raise SheetError(
             f"{sheet.name.zh} {campaign} of branch {branch_no} has no row; a branch without rows gets no sheet"
@@ -67,19 +74,43 @@ def write_sheet(
             "created": datetime(issued_on.year, issued_on.month, issued_on.day, tzinfo=UTC).replace(tzinfo=None),
         }
     )
-    heading = (
-        f"{name} · {title} · {branch_name} ({branch_no})"
-        if language == "en"
-        else f"{name} · {title} · {branch_name}（{branch_no}）"
-    )
+    left, right = (" (", ")") if language == "en" else ("（", "）")
+    own = f"{branch_name}{left}{branch_no}{right}"
+    heading = f"{name} · {title} · {own}"
+    copy = ""
+    if addressee is not None:
+        if phone_shown(kind, addressee.role) == "masked":
+            rows = rows.assign(phone=[mask_phone(phone) for phone in rows["phone"]])
+        copy = _copy_words(addressee, own, issued_on, language)
+        book.set_custom_property("huifang_copy", copy)
+        if addressee.parts > 1:
+            heading += f" {addressee.part}/{addressee.parts}"
     dues = sorted(set(rows["due_on"]))
     due = f"{dues[0]:%Y-%m-%d}" + (f" ~ {dues[-1]:%Y-%m-%d}" if len(dues) > 1 else "")
     _write_instructions(
-        book, sheet, language, heading=heading, campaign=campaign, due=due, issued_on=issued_on, count=len(rows)
+        book,
+        sheet,
+        language,
+        heading=heading,
+        campaign=campaign,
+        due=due,
+        issued_on=issued_on,
+        count=len(rows),
+        copy=copy,
     )
-    _write_table(book, sheet, rows, language, heading=heading, campaign=campaign, due=due)
+    _write_table(book, sheet, rows, language, heading=heading, campaign=campaign, due=due, copy=copy)
     book.close()
     return file.getvalue()
+
+
+def _copy_words(addressee: Addressee, own: str, issued_on: date, language: Language) -> str:
+    """Whose copy it is, in one line."""
+    role = ROLES[addressee.role].text(language)
+    part = f" {addressee.part}/{addressee.parts}" if addressee.parts > 1 else ""
+    return Label(
+        f"仅供 {own}{role} 使用　{issued_on:%Y-%m-%d}　邮件 {addressee.mail_number}{part}",
+        f"Copy of {own}, {role}   {issued_on:%Y-%m-%d}   mail {addressee.mail_number}{part}",
+    ).text(language)
 
 
 def _style(book: Any, **more: Any) -> Any:
@@ -109,6 +140,37 @@ _ABOUT: dict[SheetKind, tuple[Label, ...]] = {
         Label(
             "变红的单元格表示按所选结果还须填写；任务编码变绿表示该行已填齐。",
             "A red cell is still needed for the outcome chosen; a green row code says that the row is complete.",
+        ),
+    ),
+    "hq_calls": (
+        Label(
+            "请在计划日期回访，并在第二张工作表中填写黄色单元格。一行一名客户，含全部营业部由总部回访的客户。",
+            "Call on the planned day and fill the yellow cells of the second worksheet. One row, one customer, of all "
+            "branches for which headquarters calls.",
+        ),
+        Label(
+            "填写：日期、时间、回访人、方式、次数、结果；结果为“成功”时五项内容须全部核实。",
+            "Fill date, time, caller, channel, attempts and outcome; a call that is done needs all five items.",
+        ),
+        Label(
+            "变红的单元格表示按所选结果还须填写；任务编码变绿表示该行已填齐。",
+            "A red cell is still needed for the outcome chosen; a green row code says that the row is complete.",
+        ),
+    ),
+    "opinion": (
+        Label(
+            "请在截止日期前判断每条意见建议是否成立、处理并答复客户，在第二张工作表中填写黄色单元格。",
+            "Before the due date judge each opinion, deal with it, answer the customer, and fill the yellow cells of the "
+            "second worksheet.",
+        ),
+        Label(
+            "已答复客户的，填写答复日期和方式；营业部不能解决的，选“需总部处理”并写明事项，由总部继续办理。",
+            "Where the customer was answered, say when and how; what the branch cannot settle needs headquarters: say "
+            "what is asked.",
+        ),
+        Label(
+            "变红的单元格表示还须填写；任务编码变绿表示该行已填齐。",
+            "A red cell is still needed; a green row code says that the row is complete.",
         ),
     ),
     "self_check": (
@@ -149,7 +211,16 @@ _RETURNING = (
 
 
 def _write_instructions(
-    book: Any, sheet: Sheet, language: Language, *, heading: str, campaign: str, due: str, issued_on: date, count: int
+    book: Any,
+    sheet: Sheet,
+    language: Language,
+    *,
+    heading: str,
+    campaign: str,
+    due: str,
+    issued_on: date,
+    count: int,
+    copy: str,
 ) -> None:
     page = book.add_worksheet(Label("填写说明", "Instructions").text(language))
     page.hide_gridlines(2)
@@ -186,6 +257,7 @@ def _write_instructions(
             (Label("下发日期", "Issued").text(language), f"{issued_on:%Y-%m-%d}"),
             (Label("截止日期", "Due").text(language), due),
             (Label("条数", "Rows").text(language), str(count)),
+            *([(Label("收件", "Copy").text(language), copy)] if copy else []),
         ],
     )
     lines(Label("如何填写", "What to fill"), numbered)
@@ -193,7 +265,7 @@ def _write_instructions(
         Label("如何返回", "How to return"),
         [(str(n), label.text(language)) for n, label in enumerate(_RETURNING, start=1)],
     )
-    if sheet.kind == "callback":
+    if sheet.item == "assignment":
         lines(
             Label("回访结果的含义", "What each outcome means"),
             [(c.label.text(language), c.note.text(language)) for c in OUTCOMES.values()],
@@ -222,6 +294,7 @@ def _write_instructions(
                     or column.hint.text(language),
                 )
                 for column in sheet.branch_columns
+                if column.choices or column.hint.zh
             ],
         )
     page.set_paper(9)
@@ -232,7 +305,7 @@ def _write_instructions(
 
 
 def _write_table(
-    book: Any, sheet: Sheet, rows: pd.DataFrame, language: Language, *, heading: str, campaign: str, due: str
+    book: Any, sheet: Sheet, rows: pd.DataFrame, language: Language, *, heading: str, campaign: str, due: str, copy: str
 ) -> None:
     page = book.add_worksheet(sheet.name.text(language))
     last_column, first, last = len(sheet.columns) - 1, 3, 2 + len(rows)
@@ -243,16 +316,19 @@ def _write_table(
     page.write_string(0, 0, heading, bold)
     small = _style(book, font_size=9, font_color="#5B6B7B")
     page.set_row(1, 18)
-    progress = letter["outcome" if sheet.kind == "callback" else "truth"]
-    pale = (
-        Label("浅黄：视回访结果填写；", "pale yellow: as the outcome asks; ") if sheet.kind == "callback" else NO_WORDS
-    )
+    progress = letter[sheet.progress]
+    pale = Label("浅黄：视所选结果填写；", "pale yellow: as the result asks; ") if sheet.deciding else NO_WORDS
     words = Label(
         f"{campaign}　截止 {due}　带 * 深黄：必填；{pale.zh}灰色：总部已填，请勿改动　　已填 ",
         f"{campaign}   due {due}   * yellow: required; {pale.en}grey: leave as it is   filled ",
     ).text(language)
     quoted = words.replace('"', '""')
-    page.merge_range(1, 0, 1, last_column, "", small)
+    middle = last_column - last_column // 2 if copy else last_column
+    page.merge_range(1, 0, 1, middle, "", small)
+    if copy:
+        owned = _style(book, font_size=9, bold=True, font_color="#8A3B12", align="right")
+        page.merge_range(1, middle + 1, 1, last_column, "", owned)
+        page.write_string(1, middle + 1, copy, owned)
     page.write_formula(
         1,
         0,
@@ -286,13 +362,21 @@ def _write_table(
                 page.write_blank(row, place, None, style)
             _add_validation(page, column, language, first, last, place)
             continue
+        if column.form == "cues":
+            for row in range(first, last + 1):
+                page.write_formula(row, place, _cue_formula(column, sheet, letter, row + 1, language), style, "")
+            continue
+        if column.key not in rows:
+            for row in range(first, last + 1):
+                page.write_blank(row, place, None, style)
+            continue
         for row, value in enumerate(rows[column.key], start=first):
             if column.form == "date":
                 page.write_datetime(row, place, datetime(value.year, value.month, value.day), style)  # noqa: DTZ001 (a day)
             else:
                 page.write_string(row, place, _shown(column, value, language), style)
     for row in range(first, last + 1):
-        page.set_row(row, 30 if sheet.kind == "callback" else 48)
+        page.set_row(row, 30 if sheet.item == "assignment" else 48)
     _add_hints(book, page, sheet, language, letter, first, last)
     page.freeze_panes(first, 2)
     page.autofilter(2, 0, last, last_column)
@@ -304,6 +388,9 @@ def _write_table(
     page.set_margins(0.3, 0.3, 0.45, 0.5)
     page.repeat_rows(2)
     page.print_area(0, 0, last, last_column)
+    if copy:
+        # & starts a code there, and not every reader takes && for the sign.
+        page.set_header(f"&L&8 {copy.replace('&', '＆')}"[:250])
     page.set_footer(
         Label(
             "&L&8含客户个人信息，仅限承办人使用&R&8第 &P 页，共 &N 页",
@@ -313,11 +400,24 @@ def _write_table(
 
 
 def _shown(column: Column, value: str, language: Language) -> str:
-    if column.key == "developer":
-        return value or Label("无", "none").text(language)
-    if column.key == "violation":
-        return Label("、", ", ").text(language).join(VIOLATIONS[code].label.text(language) for code in value.split(","))
-    return column.choices[value].label.text(language) if column.choices else value
+    match column.key:
+        case "developer":
+            return clean_text(value, 40) or Label("无", "none").text(language)
+        case "customer_name":
+            return mask_name(value)
+        case "violation":
+            glue = Label("、", ", ").text(language)
+            return glue.join(VIOLATIONS[code].label.text(language) for code in value.split(","))
+    return column.choices[value].label.text(language) if column.choices else clean_text(value, 500)
+
+
+def _cue_formula(column: Column, sheet: Sheet, letter: Mapping[str, str], row: int, language: Language) -> str:
+    """What the row asks for besides its cells, as the sheet works it out while it is filled."""
+    said = []
+    for cue in column.cues:
+        choice = sheet.column(cue.column).choices[cue.code].label.text(language)
+        said.append(f'IF(${letter[cue.column]}{row}="{choice}","{cue.words.text(language)}","")')
+    return "=" + "&".join(said)
 
 
 def _add_validation(page: Any, column: Column, language: Language, first: int, last: int, place: int) -> None:
@@ -367,7 +467,8 @@ def _add_hints(
     row = first + 1
     branch = sheet.branch_columns
     started = f"COUNTA(${letter[branch[0].key]}{row}:${letter[branch[-1].key]}{row})>0"
-    outcome = f"${letter['outcome']}{row}" if "outcome" in letter else ""
+    decided = f"${letter[sheet.deciding]}{row}" if sheet.deciding else ""
+    decisions = sheet.column(sheet.deciding).choices if sheet.deciding else {}
     not_asked = ANSWERS["not_asked"].label.text(language)
     complete = []
 
@@ -383,13 +484,13 @@ def _add_hints(
             complete.append(f"NOT({empty})")
         if column.required_for:
             chosen = ",".join(
-                f'{outcome}="{OUTCOMES[code].label.text(language)}"' for code in sorted(column.required_for)
+                f'{decided}="{decisions[code].label.text(language)}"' for code in sorted(column.required_for)
             )
             add(column.key, f"AND(OR({chosen}),{empty})", missing)
             complete.append(f"NOT(AND(OR({chosen}),{empty}))")
-            if column.key == "violation":
-                add(column.key, f'AND({outcome}<>"",NOT(OR({chosen})))', idle)
-    if sheet.kind == "callback":
+            if column.is_exclusive:
+                add(column.key, f'AND({decided}<>"",NOT(OR({chosen})))', idle)
+    if "developer" in letter:
         caller, developer = f"${letter['caller_name']}{row}", f"${letter['developer']}{row}"
         add("caller_name", f'AND({caller}<>"",{caller}={developer})', missing)
         complete.append(f"{caller}<>{developer}")
