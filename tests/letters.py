@@ -86,14 +86,14 @@ def settings_for(home: Path, **more: Any) -> Settings:
     return Settings(home=home, **more)
 
 
-def opened(home: Path, *messages: bytes | EmailMessage, timeout_seconds: float = 60) -> list[Opened]:
+def opened(home: Path, *messages: bytes | EmailMessage, timeout_seconds: float = 60, clamd: str = "") -> list[Opened]:
     paths = []
     for number, message in enumerate(messages):
         path = home / f"{number}.eml"
         path.write_bytes(bytes(message))
         paths.append(path)
     passwords = {BRANCH: ["last year's", PASSWORD]}
-    return list(open_messages(paths, passwords, settings_for(home), timeout_seconds=timeout_seconds))
+    return list(open_messages(paths, passwords, settings_for(home, clamd=clamd), timeout_seconds=timeout_seconds))
 
 
 def expected_calls() -> pd.DataFrame:
