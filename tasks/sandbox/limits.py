@@ -19,7 +19,7 @@ class TooLarge(Exception):
 
 
 class TooMany(Exception):
-    """More parts, or parts deeper within each other, than a return has: none of it is half read."""
+    """More parts, or parts deeper within each other, than a return has: what follows is not looked at."""
 
 
 class WrongPassword(Exception):
