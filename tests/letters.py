@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import zipfile
 from datetime import date, datetime
 from email.message import EmailMessage
@@ -12,6 +13,7 @@ from typing import Any
 import msoffcrypto.format.ooxml
 import openpyxl
 import pandas as pd
+import xlsxwriter
 
 from models.returns import Opened, judge_callback_rows
 from models.row_code import RowKey, row_code
@@ -132,8 +134,41 @@ def cells(*places: str) -> bytes:
     return f'<worksheet xmlns="{space}"><sheetData>{rows}</sheetData></worksheet>'.encode()
 
 
+def cells_of(inner: str, count: int, after: str = "") -> bytes:
+    space = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    rows = "".join(f"<row>{inner * 100}</row>" for _ in range(count // 100))
+    return f'<worksheet xmlns="{space}"><sheetData>{rows}</sheetData>{after}</worksheet>'.encode()
+
+
+def long_string(signs: int) -> str:
+    return f'<c t="inlineStr"><is><t>{"a" * signs}</t></is></c>'
+
+
+def shared_string_bomb() -> bytes:
+    """One text of 32,000 signs that a hundred thousand cells show."""
+    text = random.Random(1).randbytes(16_000).hex()  # which does not compress to nothing, as a text of one sign would
+    file = io.BytesIO()
+    with xlsxwriter.Workbook(file, {"in_memory": True}) as book:
+        table = book.add_worksheet()
+        for cell in range(100_000):
+            table.write_string(cell // 100, cell % 100, text)
+    return file.getvalue()
+
+
 SECOND = "xl/worksheets/sheet2.xml"
+HARMLESS = {
+    "everything merged": bombed(
+        SECOND, cells_of("<c><v>1</v></c>", 100, '<mergeCells><mergeCell ref="A1:XFD1048576"/></mergeCells>')
+    ),
+    "a link over everything": bombed(
+        SECOND,
+        cells_of("<c><v>1</v></c>", 100, '<hyperlinks><hyperlink ref="A1:XFD1048576" location="x"/></hyperlinks>'),
+    ),
+}
 BOMBS = {
+    "two million cells": bombed(SECOND, cells_of("<c><v>1</v></c>", 2_000_000)),
+    "a string of fifty megabytes": bombed(SECOND, cells_of(long_string(500_000), 100)),
+    "a string in a hundred thousand cells": shared_string_bomb(),
     "far corners": bombed(SECOND, cells("A1", "XFD1048576")),
     "an endless row number": bombed(SECOND, cells("A99999999999")),
     "a gigabyte of blanks": bombed(SECOND, b" " * (70 << 20)),

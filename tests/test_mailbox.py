@@ -31,7 +31,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from imapclient import IMAPClient
-from letters import BOMBS, BRANCH, FORMULA, KEY, SHEET, accepted, encrypted, letter, opened, settings_for
+from letters import BOMBS, BRANCH, FORMULA, HARMLESS, KEY, SHEET, accepted, encrypted, letter, opened, settings_for
 
 from models.row_code import row_code
 from tasks.mailbox import ConnectionLost, Letter, MailboxError, open_mailbox, open_messages, spool
@@ -178,6 +178,11 @@ def test_a_bomb_costs_its_own_message_only(tmp_path: Path) -> None:
     for name, message in zip(BOMBS, found[::2], strict=True):
         assert accepted(message) == [], name
         assert message.error or [book.error for book in message.workbooks] in (["too_large"], ["unreadable"]), name
+
+
+def test_what_hangs_other_readers_is_read(tmp_path: Path) -> None:
+    for message in opened(tmp_path, *(letter(("b.xlsx", content)) for content in HARMLESS.values())):
+        assert [book.error for book in message.workbooks] == [""]
 
 
 def test_a_message_that_takes_too_long_is_given_up_and_the_next_is_read(tmp_path: Path) -> None:

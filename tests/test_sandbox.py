@@ -19,7 +19,20 @@ import pandas as pd
 import py7zr
 import pytest
 import pyzipper
-from letters import BRANCH, KEY, PASSWORD, SHEET, accepted, expected_calls, letter, opened, settings_for
+import xlsxwriter
+from letters import (
+    BRANCH,
+    KEY,
+    PASSWORD,
+    SECOND,
+    SHEET,
+    accepted,
+    bombed,
+    expected_calls,
+    letter,
+    opened,
+    settings_for,
+)
 
 from models.returns import PROBLEMS, Opened, judge_callback_rows, judge_sender, match_files
 from models.row_code import row_code
@@ -142,6 +155,21 @@ def test_archives_that_cannot_be_opened_and_split_messages_are_refused_with_advi
     for message in found:
         judged = judge_callback_rows(message, expected_calls(), [KEY], branch_no="0101", as_of=date(2026, 3, 10))
         assert set(judged.problems["code"]) == set(errors(message)) <= set(PROBLEMS)
+
+
+def test_a_worksheet_that_cannot_be_read_is_not_left_out_silently_but_a_chart_is(tmp_path: Path) -> None:
+    broken = bombed(
+        SECOND, b'<worksheet><sheetData><row r="1"><c r="A1" t="s"><v>7</v></c></row></sheetData></worksheet>'
+    )
+    file = io.BytesIO()
+    with xlsxwriter.Workbook(file, {"in_memory": True}) as book:
+        book.add_chartsheet().set_chart(chart := book.add_chart({"type": "column"}))
+        table = book.add_worksheet("表")
+        table.write_column(0, 0, [1, 2])
+        chart.add_series({"values": "=表!$A$1:$A$2"})
+    first, second = opened(tmp_path, letter(("a.xlsx", broken)), letter(("b.xlsx", file.getvalue())))
+    assert errors(first) == ["unreadable"]
+    assert [[sheet.name for sheet in book.sheets] for book in second.workbooks] == [["表"]]
 
 
 # ---- messages in messages

@@ -14,7 +14,7 @@ from typing import Any
 from xml.sax.handler import ContentHandler
 
 from defusedxml.expatreader import create_parser
-from python_calamine import CalamineError, CalamineWorkbook
+from python_calamine import CalamineWorkbook, SheetTypeEnum
 
 from tasks.sandbox.archives import open_zip
 from tasks.sandbox.limits import MAX_CELLS, MAX_COLUMNS, MAX_ROWS, TooLarge
@@ -30,12 +30,11 @@ def read_workbook(content: bytes, kind: str) -> list[dict[str, Any]]:
             formulas = _scan_xlsx(archive) if kind == "xlsx" else _scan_ods(archive)
     book = CalamineWorkbook.from_filelike(io.BytesIO(content))
     sheets = []
-    for name in book.sheet_names:
-        try:
-            table = book.get_sheet_by_name(name)
-        except CalamineError:
-            # A chart sheet has no cells.
+    for sheet in book.sheets_metadata:
+        if sheet.typ != SheetTypeEnum.WorkSheet:  # a chart sheet has no cells
             continue
+        name = sheet.name
+        table = book.get_sheet_by_name(name)
         if (
             table.total_height > MAX_ROWS
             or table.total_width > MAX_COLUMNS
