@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from cli import draw, flows, mail, profile, programme, quarantine, serve, status
+from cli import draw, flows, keys, mail, profile, programme, quarantine, serve, status
 
 app = typer.Typer(
     help="huifang 回访: extracts in, samples drawn, callback lists mailed, returns collected, summaries sent.",
@@ -25,6 +25,7 @@ app.command()(status.status)
 app.command()(status.credibility)
 app.add_typer(draw.app)
 app.add_typer(mail.app, name="mail")
+app.add_typer(keys.app, name="keys")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(programme.app, name="programme")
 app.add_typer(profile.app, name="profile")

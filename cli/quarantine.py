@@ -64,7 +64,7 @@ def quarantine_show(number: Number) -> None:
         for said in history:
             moment = f"{said.decided_at.astimezone(SHANGHAI):%Y-%m-%d %H:%M}"
             out.print(f"{moment}  {said.verdict}  {said.reason}  {said.decided_by}", highlight=False, markup=False)
-        anyone = {"": list(vault.branch_passwords(settings).values())}
+        anyone = {"": [key for keys in vault.branch_passwords(settings).values() for key in keys]}
         opened = next(iter(mailbox.open_messages([path], anyone, settings)))
         if opened.error:
             out.print(f"cannot be taken apart: {opened.error}")

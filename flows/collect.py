@@ -113,7 +113,7 @@ def judge_all(
     calls, cases = expected_rows(settings, store, calendar, staff, as_of=as_of)
     keys, passwords = vault.row_keys(settings), vault.branch_passwords(settings)
     by_address = {
-        str(row.email).casefold(): [passwords[str(row.branch_no)]]
+        str(row.email).casefold(): passwords[str(row.branch_no)]
         for row in valid.itertuples()
         if str(row.branch_no) in passwords
     }
@@ -122,7 +122,7 @@ def judge_all(
     home = settings.home.resolve()
     branch_of = {message.id: answered_for.get(message.id) or dropped_by.get(message.id) for message in waiting}
     own = {
-        home / message.path: [passwords[branch]]
+        home / message.path: passwords[branch]
         for message in waiting
         if (branch := branch_of[message.id]) and branch in passwords
     }

@@ -102,7 +102,7 @@ class Headquarters:
         for path in inbox:
             sender = parseaddr(str(BytesParser(policy=policy.default).parsebytes(path.read_bytes())["From"]))[1]
             branch_no = "HQ" if sender == HQ_ADDRESS else re.search(r"\d{4}", sender)[0]
-            report = open_message(path, self.settings.home / "out" / path.name, {sender: [passwords[branch_no]]})
+            report = open_message(path, self.settings.home / "out" / path.name, {sender: passwords[branch_no]})
             found.append((sender, Opened.from_report(json.loads(json.dumps(report)))))
         return found
 

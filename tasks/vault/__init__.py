@@ -1,0 +1,40 @@
+"""What is kept under lock: branch keys, the row-code keys, and evidence files encrypted by content hash.
+
+Knows where secrets lie and how evidence is locked; knows no mail, no row and no branch's address. Keys never leave
+the keys folder but as an argument, and in a letter that is written for print.
+"""
+
+from tasks.vault.evidence import keep_evidence, read_evidence
+from tasks.vault.keys import (
+    BranchKey,
+    BranchKeyError,
+    Rotation,
+    begin_rotation,
+    branch_keys,
+    branch_password,
+    branch_passwords,
+    create_key,
+    rotate_key,
+    rotations,
+    row_keys,
+)
+from tasks.vault.letter import write_letter
+from tasks.vault.secret import VaultError
+
+__all__ = [
+    "BranchKey",
+    "BranchKeyError",
+    "Rotation",
+    "VaultError",
+    "begin_rotation",
+    "branch_keys",
+    "branch_password",
+    "branch_passwords",
+    "create_key",
+    "keep_evidence",
+    "read_evidence",
+    "rotate_key",
+    "rotations",
+    "row_keys",
+    "write_letter",
+]
