@@ -7,13 +7,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
+import typer.core
 
 from cli.common import AsOf, By, Now, Reason, day_of, errors, moment, out, person
 
 app = typer.Typer()
 exception_app = typer.Typer(help="Exceptions from the rules that an approver answers for.", no_args_is_help=True)
 app.add_typer(exception_app, name="exception")
+
+
+class _GiveUnlessNamed(typer.core.TyperGroup):
+    """`huifang handover 0003 0007 …` is `huifang handover give 0003 0007 …`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, "--help"):
+            args = ["give", *args]
+        return super().parse_args(ctx, args)
+
+
+handover_app = typer.Typer(
+    cls=_GiveUnlessNamed, help="That one branch stands for another, which was merged or closed.", no_args_is_help=True
+)
+app.add_typer(handover_app, name="handover")
 Programmed = Annotated[str, typer.Argument(help="Programme, such as daily_risk.")]
 Customer = Annotated[str, typer.Argument(help="The customer's id, as in the extract.")]
 Months = Annotated[str, typer.Argument(help="Month such as 2026-03, not committed yet.")]
@@ -98,8 +115,8 @@ def abort(
         give_up(campaign, by=person(by), reason=person(reason), now=moment(now), console=out)
 
 
-@app.command()
-def handover(
+@handover_app.command("give")
+def handover_give(
     from_branch: Annotated[str, typer.Argument(help="The branch that was merged or closed.")],
     to_branch: Annotated[str, typer.Argument(help="The branch that stands for it.")],
     valid_from: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day.")],
@@ -115,6 +132,62 @@ def handover(
             from_branch, to_branch, valid_from=valid_from.date(), by=person(by), reason=person(reason),
             now=moment(now), console=out,
         )  # fmt: skip
+
+
+@handover_app.command("list")
+def handover_list(as_json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False) -> None:
+    """Every hand-over: who decided it, why, whether calls have passed by it, and whether it was taken back."""
+    from cli.exceptions import list_handovers
+
+    with errors():
+        list_handovers(as_json=as_json, console=out)
+
+
+@handover_app.command("revoke")
+def handover_revoke(
+    number: Annotated[int, typer.Argument(help="As `huifang handover list` shows it.")],
+    by: By,
+    reason: Reason,
+    passed_calls_stay: Annotated[
+        bool, typer.Option("--passed-calls-stay", help="Calls that have passed stay; it ends for calls to come.")
+    ] = False,
+    now: Now = None,
+) -> None:
+    """Take a mistaken hand-over back; the row stays and is listed as revoked."""
+    from cli.exceptions import revoke_handover
+
+    with errors():
+        revoke_handover(
+            number, by=person(by), reason=person(reason), passed_calls_stay=passed_calls_stay, now=moment(now),
+            console=out,
+        )  # fmt: skip
+
+
+@exception_app.command("list")
+def exception_list(
+    programme: Annotated[str | None, typer.Argument(help="One programme; all when not given.")] = None,
+    year: Annotated[int | None, typer.Argument(help="One programme year.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False,
+) -> None:
+    """Every exception: who gave it, why, what has used it, and whether it was taken back."""
+    from cli.exceptions import list_exceptions
+
+    with errors():
+        list_exceptions(programme, year, as_json=as_json, console=out)
+
+
+@exception_app.command("revoke")
+def exception_revoke(
+    number: Annotated[int, typer.Argument(help="As `huifang exception list` shows it.")],
+    by: By,
+    reason: Reason,
+    now: Now = None,
+) -> None:
+    """Take an exception back that no month has used yet; the row stays and is listed as revoked."""
+    from cli.exceptions import revoke_exception
+
+    with errors():
+        revoke_exception(number, by=person(by), reason=person(reason), now=moment(now), console=out)
 
 
 @exception_app.command("exclude")
@@ -150,7 +223,7 @@ def exception_capacity(
     programme: Programmed,
     period: Months,
     group: Group,
-    calls: Annotated[int, typer.Option(min=0, help="Calls that the group takes on in the month.")],
+    calls: Annotated[int, typer.Option(min=0, max=100_000, help="Calls that the group takes on in the month.")],
     by: By,
     reason: Reason,
     now: Now = None,
@@ -179,6 +252,10 @@ def _give(kind: str, programme: str, year: int, by: str, note: str, now: datetim
     from models.tables import HandMade
 
     with errors():
+        if "reason_code" in subject:
+            subject["reason_code"] = " ".join(subject["reason_code"].split())
+            if not subject["reason_code"]:
+                raise typer.BadParameter("--reason-code: name the reason, such as exempt, complaint, litigation")
         if "period" in subject:
             span = read_period(subject["period"])
             if not re.fullmatch(r"[0-9]{4}-[0-9]{2}", span.name):

@@ -511,19 +511,38 @@ def stand_ins(handovers: pd.DataFrame, day: date) -> dict[str, str]:
         raise AssignmentError(f"branch {branch} is handed over on {begins:%Y-%m-%d} to {named}; keep one of them")
     holding = known[known["valid_from"] <= pd.Timestamp(day)]
     takes_over = dict(zip(holding["from_branch"], holding["to_branch"], strict=True))
+    if circle := _circle_in(takes_over):
+        raise AssignmentError(
+            f"hand-overs on {day} lead in a circle: {' → '.join(circle)}; take out the hand-over of the branch that is still "
+            "open: `huifang handover list`, `huifang handover revoke NUMBER`"
+        )
 
     def follow(branch_no: str) -> str:
+        while branch_no in takes_over:
+            branch_no = takes_over[branch_no]
+        return branch_no
+
+    return {branch_no: follow(branch_no) for branch_no in sorted(takes_over)}
+
+
+def find_circle(handovers: pd.DataFrame, day: date) -> list[str]:
+    """The branches of a circle in which the hand-overs by a day lead, the first once more at its end; none where all end.
+
+    handovers: see branch_on.
+    """
+    holding = handovers[handovers["valid_from"].astype("datetime64[s]") <= pd.Timestamp(day)]
+    holding = holding.sort_values("valid_from", kind="stable")
+    return _circle_in(dict(zip(holding["from_branch"].astype(str), holding["to_branch"].astype(str), strict=True)))
+
+
+def _circle_in(takes_over: Mapping[str, str]) -> list[str]:
+    for branch_no in sorted(takes_over):
         path = [branch_no]
         while path[-1] in takes_over:
             path.append(takes_over[path[-1]])
             if path[-1] in path[:-1]:
-                raise AssignmentError(
-                    f"hand-overs on {day} lead in a circle: {' → '.join(path[path.index(path[-1]) :])}; "
-                    f"take out the hand-over of the branch that is still open"
-                )
-        return path[-1]
-
-    return {branch_no: follow(branch_no) for branch_no in sorted(takes_over)}
+                return path[path.index(path[-1]) :]
+    return []
 
 
 def _holds(rows: pd.DataFrame, day: date) -> pd.Series[bool]:
