@@ -12,7 +12,7 @@ from datetime import date
 import ibis
 import pandas as pd
 import pandera.pandas as pa
-from ibis.expr.types import Table
+from ibis.expr.types import StringValue, Table
 
 from models import CallbackError
 from models.programme import CoverageGoal, Programme, RateGoal
@@ -121,7 +121,10 @@ def activity(transactions: Table) -> Table:
 
 
 NONE = "-"
-"""The stratum key of a customer without the value that strata are made of, such as a risk level."""
+"""The stratum key of a customer without the value that strata are made of, such as a risk level.
+
+A value that is itself written so gets one more: `-` becomes `--`, and `--` becomes `---`.
+"""
 
 
 def judge(base: Base, programme: Programme, base_on: date, by_hand: Mapping[str, str] | None = None) -> Table:
@@ -151,9 +154,14 @@ def judge(base: Base, programme: Programme, base_on: date, by_hand: Mapping[str,
         ),
         else_=ibis.null("string"),
     )
-    keys = [customers[trait].fill_null(NONE) for trait in programme.strata]
+    keys = [_key(customers[trait]) for trait in programme.strata]
     segment = ibis.literal("|").join(keys) if keys else ibis.literal("")
     return customers.select("customer_id", "branch_no", segment=segment, group_key=customers.branch_no, reason=reason)
+
+
+def _key(value: StringValue) -> StringValue:
+    is_like_none = (value != "") & (value.replace(NONE, "") == "")
+    return is_like_none.ifelse(value.concat(NONE), value).fill_null(NONE)
 
 
 def excluded(judged: Table) -> Table:

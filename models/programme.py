@@ -159,6 +159,15 @@ class Attempts(_Part):
     days: int = Field(ge=1, le=20)
     source: Source
 
+    @model_validator(mode="after")
+    def _fits(self) -> Attempts:
+        if self.days > self.count:
+            raise ValueError(
+                f"days {self.days} is more than count {self.count}: {self.count} attempts cannot lie on {self.days} days; "
+                "lower days or raise count"
+            )
+        return self
+
 
 class SelfCheck(_Part):
     """The branch's own check of a suspected violation."""

@@ -4,11 +4,13 @@ import shutil
 from datetime import date
 from pathlib import Path
 
+import ibis
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from cli import app
+from models import frame
 from models.explain import default_keys, explain, timeline
 from models.programme import Programme, UnknownProgramme, version_on
 from tasks.settings import PROJECT, SettingsError, read_yaml
@@ -80,6 +82,10 @@ MISTAKES = {
     "a table that every programme reads left out": (DAILY | {"needs": ["customers", "branches"]}, ("needs", "roster")),
     "coverage with strata": (CONDUCT | {"strata": ["segment"]}, ("strata",)),
     "coverage without relations": (CONDUCT | {"needs": ["customers", "branches", "roster"]}, ("needs", "relations")),
+    "more days than attempts": (
+        DAILY | {"attempts": {"count": 2, "days": 3, "source": SOURCE}},
+        ("line", "attempts", "days 3 is more than count 2", "lower days"),
+    ),
     "full-width signs": (text_with("minimum: 1 ", "minimum：1 "), ("mine.yaml", "full-width")),
     "a tab": (text_with("  kind: rate", "\tkind: rate"), ("mine.yaml", "tabs")),
     "an empty file": ("", ("mine.yaml", "no key")),
@@ -297,3 +303,21 @@ def test_a_version_that_begins_within_a_month_is_said_to_take_effect_with_the_ne
     file = written(tmp_path, DAILY | {"version": 2, "valid_from": date(2026, 12, 15)})
     assert "drawn by this version is 2027-01" in explained(file)
     assert "within a month" not in explained(written(tmp_path, DAILY | {"version": 2, "valid_from": date(2026, 12, 1)}))
+
+
+def test_a_segment_named_like_the_missing_one_is_a_stratum_of_its_own():
+    segments = [None, "-", "--", "retail"]
+    customers = ibis.memtable(
+        {
+            "customer_id": ["a", "b", "c", "d"], "branch_no": ["1"] * 4, "segment": segments, "status": ["active"] * 4,
+            "open_on": [date(2020, 1, 1)] * 4, "close_on": [None] * 4,
+        },
+        schema={
+            "customer_id": "string", "branch_no": "string", "segment": "string", "status": "string", "open_on": "date",
+            "close_on": "date",
+        },
+    )  # fmt: skip
+    judged = frame.judge(frame.Base(customers, None, None), programme(strata=["segment"]), date(2025, 12, 31))
+    assert dict(judged.order_by("customer_id").select("customer_id", "segment").execute().itertuples(index=False)) == {
+        "a": "-", "b": "--", "c": "---", "d": "retail",
+    }  # fmt: skip
