@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -115,11 +115,29 @@ def guard_demo(settings: Any, inbox: str | None) -> None:
 
 
 class _Terse(logging.Filter):
-    """What we foresaw is said once, by us; a terminal needs neither its traceback nor the states it went through."""
+    """What we foresaw is said once, by us; a terminal needs neither its traceback nor the states it went through.
+
+    Nor the address of a run on a server that ends with the command, nor counts in the form of the code.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, Mapping):  # how logging keeps a single argument that is one
+            record.args = (_in_words(record.args),) if "%(" not in str(record.msg) else record.args
+        elif isinstance(record.args, tuple):
+            record.args = tuple(_in_words(arg) if isinstance(arg, Mapping) else arg for arg in record.args)
         foreseen = record.exc_info and record.exc_info[0] and issubclass(record.exc_info[0], CallbackError)
-        return not foreseen and "Finished in state Failed" not in record.getMessage()
+        said = record.getMessage()
+        return not foreseen and "Finished in state Failed" not in said and not said.startswith("View at http")
+
+
+def _in_words(counts: Mapping[str, object]) -> str:
+    """Counts by name as a person reads them; those of nothing are left out.
+
+    >>> _in_words({"claimed": 0, "sent": 1203, "moved_up": 2})
+    'sent 1,203, moved up 2'
+    """
+    named = [(str(name).replace("_", " "), n) for name, n in counts.items() if n]
+    return ", ".join(f"{name} {n:,}" if isinstance(n, int) else f"{name} {n}" for name, n in named) or "nothing to do"
 
 
 def run(name: str, start: Callable[[], dict[str, int]]) -> None:

@@ -91,14 +91,68 @@ def reveal(
     on: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day whose public number it is.")
     ] = None,
-    link: Annotated[str | None, typer.Option(help="The month's link of the chain, 64 hex digits.")] = None,
+    link: Annotated[
+        str | None,
+        typer.Option(help="The month's link, 64 hex digits or its whole line; asked for when nothing is given."),
+    ] = None,
+    link_file: Annotated[
+        Path | None, typer.Option(help="A file with the month's link, or with the whole chain: its line is taken.")
+    ] = None,
     now: Now = None,
 ) -> None:
-    """Enter the public number of a committed month, then, another person, the link: the next draw has its seed."""
+    """Enter the public number of a committed month, then, another person, the link: the next draw has its seed.
+
+    A link on the command line stays in the shell's history: give neither --public nor --link and it is asked for, or use
+    --link-file.
+    """
     from cli.decisions import reveal as enter
 
     with errors():
+        if link_file is not None:
+            if link is not None or public is not None:
+                raise typer.BadParameter("--link-file: give it alone, without --link and --public")
+            link = _link_in(link_file, campaign)
+        elif public is None:
+            link = _read_link(link if link is not None else _ask(campaign), campaign, "--link")
         enter(campaign, public=public, on=day_of(on), link=link, by=person(by), now=moment(now), console=out)
+
+
+_LINK = re.compile(r"(?:K(?P<number>[0-9]{1,2})[ \t:=]+)?(?P<link>[0-9a-f]{64})", re.IGNORECASE)
+
+
+def _ask(campaign: str) -> str:
+    return str(typer.prompt(f"link K{_month(campaign)} of {campaign}, not shown", hide_input=True))
+
+
+def _month(campaign: str) -> int:
+    found = re.search(r"-[0-9]{4}-(0[1-9]|1[0-2])$", campaign)
+    if found is None:
+        raise typer.BadParameter(f"{campaign}: write a campaign such as daily_risk-2026-03")
+    return int(found[1])
+
+
+def _read_link(text: str, campaign: str, where: str) -> str:
+    """The link of a campaign's month, bare or with its number as it stands in the file of the chain."""
+    found = _LINK.fullmatch(text.strip())
+    if found is None:
+        raise typer.BadParameter(f"{where}: this is no link; give 64 hex digits, or the line K{_month(campaign)} of the file")
+    if found["number"] and int(found["number"]) != _month(campaign):
+        raise typer.BadParameter(f"{where}: this is K{found['number']}; {campaign} takes K{_month(campaign)}")
+    return found["link"].lower()
+
+
+def _link_in(file: Path, campaign: str) -> str:
+    """The link of a campaign's month from a file with it alone, or from the file of the chain."""
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"--link-file {file}: cannot be read: {error}") from None
+    lines = [line for line in lines if line and not line.startswith("#")]
+    mine = [line for line in lines if re.match(rf"K{_month(campaign)}[ \t:=]", line, re.IGNORECASE)]
+    chosen = mine or lines
+    if len(chosen) != 1:
+        raise typer.BadParameter(f"--link-file {file}: holds {len(chosen)} lines and none is K{_month(campaign)}")
+    return _read_link(chosen[0], campaign, f"--link-file {file}")
 
 
 @app.command()
