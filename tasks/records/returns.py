@@ -30,6 +30,9 @@ from tasks.records.base import frame, latest
 from tasks.records.campaigns import current_branch
 from tasks.records.mails import mails_of
 
+IN_LIMIT = 500
+"""Values in one comparison; databases end at some thousands."""
+
 
 def add_sighting(
     session: Session,
@@ -230,25 +233,25 @@ def cases_expected(session: Session) -> pd.DataFrame:
 
 def add_return_rows(session: Session, message_id: int, accepted: pd.DataFrame, *, booked_on: date) -> list[ReturnRow]:
     """Accepted rows of a message as new versions; a row with the same content as any version before adds nothing."""
-    added = []
-    for row in accepted.to_dict("records"):
-        assignment_id = int(row["assignment_id"])
-        seen = session.execute(
-            select(
-                func.max(ReturnRow.version), func.count().filter(ReturnRow.content_sha256 == row["content_sha256"])
-            ).where(ReturnRow.assignment_id == assignment_id)
-        ).one()
-        if seen[1]:
-            continue
-        fresh = ReturnRow(
-            message_id=message_id,
-            version=(seen[0] or 0) + 1,
-            booked_on=booked_on,
-            **{str(k): v for k, v in row.items()},
+    rows = accepted.to_dict("records")
+    ids = [int(row["assignment_id"]) for row in rows]
+    known: dict[int, tuple[int, set[str]]] = {}
+    # A message has at most some hundred rows of ours; asked one by one they were most of what it cost.
+    for start in range(0, len(ids), IN_LIMIT):
+        versions = select(ReturnRow.assignment_id, ReturnRow.version, ReturnRow.content_sha256).where(
+            ReturnRow.assignment_id.in_(ids[start : start + IN_LIMIT])
         )
-        session.add(fresh)
-        session.flush()
-        added.append(fresh)
+        for assignment_id, version, content_sha256 in session.execute(versions):
+            last, contents = known.setdefault(assignment_id, (0, set()))
+            known[assignment_id] = (max(last, version), contents | {content_sha256})
+    added = []
+    for assignment_id, row in zip(ids, rows, strict=True):
+        last, contents = known.get(assignment_id, (0, set()))
+        if row["content_sha256"] not in contents:
+            content = {str(key): value for key, value in row.items()}
+            added.append(ReturnRow(message_id=message_id, version=last + 1, booked_on=booked_on, **content))
+    session.add_all(added)
+    session.flush()
     return added
 
 

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
-from xml.sax.handler import ContentHandler
+from xml.parsers.expat import ParserCreate
 
-from defusedxml.expatreader import create_parser
 from python_calamine import CalamineWorkbook, SheetTypeEnum
 
 from tasks.sandbox.archives import open_zip
@@ -118,6 +117,9 @@ def _scan_xlsx(archive: zipfile.ZipFile) -> dict[str, list[tuple[int, int]]]:
     return found
 
 
+_PLACE = re.compile(r"([A-Z]{1,7})(\d{1,12})")
+
+
 class _CellScan:
     """Places of the cells of one worksheet that hold anything."""
 
@@ -129,7 +131,7 @@ class _CellScan:
         if tag == "row":
             self.row, self.column = _whole(attributes.get("r"), self.row + 1), 0
         elif tag == "c":
-            place = re.fullmatch(r"([A-Z]{1,7})(\d{1,12})", attributes.get("r", "").upper())
+            place = _PLACE.fullmatch(attributes.get("r", "").upper())
             if place:
                 self.column = 0
                 for letter in place[1]:
@@ -191,19 +193,18 @@ def _whole(text: str | None, default: int) -> int:
     return int(text) if text and re.fullmatch(r"\d{1,12}", text) else default
 
 
-class _Starts(ContentHandler):
-    def __init__(self, start: Any) -> None:
-        super().__init__()
-        self._start = start
-
-    def startElement(self, name: str, attrs: Any) -> None:
-        self._start(name.rpartition(":")[2], dict(attrs.items()))
+def _refuse(*_: object) -> None:
+    raise ValueError("a document type, which no workbook has and every bomb of entities needs")
 
 
 def _parse(archive: zipfile.ZipFile, path: str, start: Any) -> None:
-    parser = create_parser()
-    parser.setContentHandler(_Starts(start))
+    def open_element(name: str, attributes: dict[str, str]) -> None:
+        start(name.rpartition(":")[2], attributes)
+
+    parser = ParserCreate()
+    parser.StartElementHandler = open_element
+    parser.StartDoctypeDeclHandler = _refuse
     with archive.open(path) as part:
         while block := part.read(1 << 16):
-            parser.feed(block)
-    parser.close()
+            parser.Parse(block, False)
+    parser.Parse(b"", True)
