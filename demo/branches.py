@@ -520,7 +520,8 @@ class _Desk:
             outcome = "done_suspect"
         is_done = outcome.startswith("done")
         channel = "visit" if is_done and chance.random() < 0.05 else "phone"
-        developer = str(book.cell(row, "developer").value or "")
+        # Headquarters' own list names no developer: nobody there is one.
+        developer = str(book.cell(row, "developer").value or "") if "developer" in book.columns else ""
         self._write_day(book, row, "called_on", called_on := self._workday(chance))
         book.cell(row, "called_at").value = self._time(chance, called_on)
         own_choice = chance.choice([name for name in self.callers if name != developer])

@@ -116,6 +116,10 @@ def ask_self_checks(
             settings, records.snapshot_of(session, "branches", as_of).path, "branch_no", "branch_name"
         )
         refused = records.refused_addresses(session)
+        staff_snapshot = records.optional_snapshot(session, "staff", as_of)
+    staff = sheets.staff_words(
+        lake.names_of(settings, staff_snapshot.path, "staff_id", "staff_name") if staff_snapshot else {}
+    )
     key, title = vault.row_keys(settings)[0], rules.title.model_dump()[settings.language]
     due_on = findings.self_check_due(now, calendar, rules.self_check.workdays, rules.closing_hour)
     for branch_no, cases in pending.groupby("branch_no", sort=True):
@@ -130,6 +134,12 @@ def ask_self_checks(
                 len(cases),
             )
             continue
+        try:
+            password = vault.branch_password(settings, str(branch_no))
+        except vault.BranchKeyError as error:
+            gaps.append(str(branch_no))
+            log.warning("%s: %s", issued.id, error)
+            continue
         known = customers.loc[cases["customer_id"]]
         rows = pd.DataFrame(
             {
@@ -139,10 +149,14 @@ def ask_self_checks(
                 "form": cases["form"].to_list(),
                 "violation": cases["violation"].to_list(),
                 "stated_on": cases["stated_on"].to_list(),
+                "statement": cases["statement"].to_list(),
+                "employee": [staff.get(developer, developer) for developer in cases["developer_id"]],
                 "due_on": [due_on] * len(cases),
             }
         )
         branch_name = branches.get(str(branch_no), str(branch_no))
+        with store.begin() as session:
+            sequence = outbox.next_sequence(session, "self_check", issued.id, str(branch_no), to.role)
         content = sheets.write_sheet(
             "self_check",
             rows,
@@ -152,9 +166,8 @@ def ask_self_checks(
             branch_name=branch_name,
             language=settings.language,
             issued_on=as_of,
+            addressee=sheets.Addressee(to.role, f"{issued.id}/{branch_no}-{sequence}"),
         )
-        with store.begin() as session:
-            sequence = outbox.next_sequence(session, "self_check", issued.id, str(branch_no), to.role)
         name = f"{sheets.SHEETS['self_check'].name.text(settings.language)}_{title}_{issued.period}_{branch_no}_{sequence}.xlsx"
         words = mail.render(
             "self_check",
@@ -170,9 +183,7 @@ def ask_self_checks(
             return_address=settings.mail_from,
             sender_name=settings.mail_name,
         )
-        locked = mail.Attachment(
-            name, lock.lock_workbook(content, vault.branch_password(settings, str(branch_no))), XLSX
-        )
+        locked = mail.Attachment(name, lock.lock_workbook(content, password), XLSX)
         yield outbox.write(
             settings,
             "self_check",

@@ -1,4 +1,4 @@
-"""A workbook under a password. Imports next to nothing: processes start with this module to lock many at once."""
+"""Workbooks written and put under their passwords, on every core; children start with this module and stay for a run."""
 
 from __future__ import annotations
 
@@ -7,63 +7,141 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
 
 from msoffcrypto.format.ooxml import OOXMLFile
 
-WORTH_PROCESSES = 8
+from models import CallbackError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from models.sheets import SheetKind
+
+WORTH_CHILDREN = 8
+"""Sheets from which on children are started: each takes a second to import what writes a workbook."""
 PROJECT = Path(__file__).resolve().parents[1]
 
 
+class LockError(CallbackError):
+    """A workbook could not be written or locked."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """One sheet to be written and locked: what models.sheets.write_sheet is given, and the password."""
+
+    kind: SheetKind
+    rows: pd.DataFrame
+    password: str = field(repr=False)
+    words: Mapping[str, Any]
+
+
 def lock_workbook(content: bytes, password: str) -> bytes:
-    """An xlsx workbook under a password (OOXML agile encryption, 100,000 rounds of SHA-512)."""
+    """An xlsx workbook under a password (OOXML agile encryption, AES-256, 100,000 rounds of SHA-512)."""
     locked = io.BytesIO()
     OOXMLFile(io.BytesIO(content)).encrypt(password, locked)
     return locked.getvalue()
 
 
-def lock_workbooks(clear: Sequence[tuple[bytes, str]]) -> Iterator[bytes]:
-    """Workbooks under their passwords, in order; a process for each core where there are many.
+def write_locked(order: Order) -> bytes:
+    """One ordered sheet, written and locked."""
+    from models.sheets import write_sheet
 
-    The rounds of hashing hold the interpreter, so threads would take turns. Raises RuntimeError when a process fails.
-    """
+    return lock_workbook(write_sheet(order.kind, order.rows, **order.words), order.password)
+
+
+@contextmanager
+def locksmiths(sheets: int) -> Iterator[Locksmiths]:
+    """Whoever writes and locks so many sheets: children for every core, or this process alone where they are few."""
     count = min(os.cpu_count() or 1, 8)
-    if len(clear) < WORTH_PROCESSES or count == 1:
-        yield from (lock_workbook(content, password) for content, password in clear)
-        return
-    shares = [clear[first::count] for first in range(count)]
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tasks.lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=PROJECT
-        )
-        for _ in shares
-    ]
-    locked = []
+    smiths = Locksmiths(count if sheets >= WORTH_CHILDREN and count > 1 else 0)
     try:
-        for child, share in zip(children, shares, strict=True):
-            assert child.stdin is not None, "it is a pipe"
-            pickle.dump(list(share), child.stdin)
-            child.stdin.close()
-            child.stdin = None
-        for child in children:
-            output, _ = child.communicate()
-            if child.returncode:
-                raise RuntimeError(f"a process that locks workbooks ended with {child.returncode}")
-            locked.append(pickle.loads(output))  # noqa: S301 (our own child's)
+        yield smiths
     finally:
-        for child in children:
+        smiths.close()
+
+
+class Locksmiths:
+    """Children that write and lock sheets side by side; see locksmiths."""
+
+    def __init__(self, count: int) -> None:
+        self._children = [
+            subprocess.Popen(
+                [sys.executable, "-m", "tasks.lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=PROJECT
+            )
+            for _ in range(count)
+        ]
+        self._idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
+        for child in self._children:
+            self._idle.put(child)
+        self._threads = ThreadPoolExecutor(max(count, 1))
+
+    def locked(self, orders: Iterable[Order]) -> Iterator[bytes]:
+        """The ordered sheets under their passwords, in order; few are in memory at once. Raises LockError and SheetError."""
+        if not self._children:
+            yield from map(write_locked, orders)
+            return
+        waiting: deque[Future[bytes]] = deque()
+        for order in orders:
+            waiting.append(self._threads.submit(self._hand_on, order))
+            if len(waiting) > 3 * len(self._children):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for child in self._children:
             child.kill()
-            child.wait()
-    for place in range(len(clear)):
-        yield locked[place % count][place // count]
+            child.communicate()
+
+    def _hand_on(self, order: Order) -> bytes:
+        child = self._idle.get()
+        assert child.stdin is not None, "it is a pipe"
+        assert child.stdout is not None, "it is a pipe"
+        try:
+            pickle.dump(order, child.stdin)
+            child.stdin.flush()
+            made = pickle.load(child.stdout)  # noqa: S301 (our own child's)
+        except (OSError, EOFError):
+            raise LockError("a process that writes and locks sheets has ended; run the flow again") from None
+        self._idle.put(child)
+        if isinstance(made, Exception):
+            raise made
+        assert isinstance(made, bytes), "a child answers with a workbook or with what went wrong"
+        return made
 
 
 def main() -> None:
-    """Lock the workbooks that standard input brings, as one process of lock_workbooks."""
-    clear: list[tuple[bytes, str]] = pickle.load(sys.stdin.buffer)  # noqa: S301 (our own parent's)
-    pickle.dump([lock_workbook(content, password) for content, password in clear], sys.stdout.buffer)
+    """Write and lock what standard input orders, one after the other, until it ends."""
+    orders, made = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # nothing a library prints may get between the workbooks
+    while True:
+        try:
+            order: Order = pickle.load(orders)  # noqa: S301 (our own parent's)
+        except EOFError:
+            return
+        answer: bytes | Exception
+        try:
+            answer = write_locked(order)
+        except CallbackError as error:
+            answer = error
+        except Exception as error:  # noqa: BLE001 (the parent is told of whatever it was, but no cell of it)
+            answer = LockError(f"a sheet could not be written: {type(error).__name__}")
+        pickle.dump(answer, made)
+        made.flush()
 
 
 if __name__ == "__main__":
-    main()
+    # Orders name the class by its module's own name, not by __main__.
+    from tasks.lock import main as serve_orders
+
+    serve_orders()

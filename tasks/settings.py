@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     roster: Path | None = None
     actor: str = ""
     key_place: str = ""
+    sheet_rows: int = Field(default=1000, ge=1)
+    sheet_bytes: int = Field(default=8_000_000, ge=50_000)
 
     @property
     def key_words(self) -> str:

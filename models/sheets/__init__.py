@@ -41,6 +41,7 @@ from models.sheets.declared import (
     SheetKind,
 )
 from models.sheets.found import FoundRow, find_rows
+from models.sheets.parts import Part, parts_needed, share_out, supplement_number
 from models.sheets.readers import PHONES, ROLES, Addressee, phone_shown
 from models.sheets.written import staff_words, write_sheet
 
@@ -74,6 +75,7 @@ __all__ = [
     "Label",
     "Language",
     "Outcome",
+    "Part",
     "Questionnaire",
     "QuestionnaireError",
     "RowKey",
@@ -86,9 +88,12 @@ __all__ = [
     "find_rows",
     "mask_name",
     "mask_phone",
+    "parts_needed",
     "phone_shown",
     "row_code",
     "settle",
+    "share_out",
     "staff_words",
+    "supplement_number",
     "write_sheet",
 ]

@@ -58,7 +58,7 @@ from tasks.records.cases import (
     report_with,
     self_checks_to_merge,
 )
-from tasks.records.mails import calls_to_mail, items_carried, lists_sent, mails_of, refused_addresses
+from tasks.records.mails import calls_assigned, calls_to_mail, items_carried, lists_sent, mails_of, refused_addresses
 from tasks.records.returns import (
     add_evidence,
     add_problems,
@@ -116,6 +116,7 @@ __all__ = [
     "add_sighting",
     "attempts_of",
     "brought_by",
+    "calls_assigned",
     "calls_completed",
     "calls_expected",
     "calls_of",

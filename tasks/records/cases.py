@@ -63,7 +63,9 @@ def add_cases(session: Session, cases: pd.DataFrame, *, opened_on: date) -> int:
 
 
 def cases_to_mail(session: Session, campaign_id: str) -> pd.DataFrame:
-    """Cases no self-check request has carried yet: case_id, customer_id, branch_no, form, stated_on, violation (of all grounds)."""
+    """Cases no self-check request has carried yet: case_id, customer_id, branch_no, form, stated_on, violation (of all grounds),
+    statement (what the callers wrote down), developer_id.
+    """
     found = frame(
         session,
         select(
@@ -73,11 +75,14 @@ def cases_to_mail(session: Session, campaign_id: str) -> pd.DataFrame:
             Case.form,
             Finding.violation,
             ReturnRow.called_on.label("stated_on"),
+            ReturnRow.remark.label("statement"),
+            Assignment.developer_id,
             Finding.id.label("finding_id"),
         )
         .join(CaseGround, CaseGround.case_id == Case.id)
         .join(Finding, Finding.id == CaseGround.finding_id)
         .join(ReturnRow, ReturnRow.id == Finding.return_row_id)
+        .join(Assignment, Assignment.id == ReturnRow.assignment_id)
         .where(Case.campaign_id == campaign_id, Case.id.not_in(carried("case")))
         .order_by(Case.branch_no, Case.id, Finding.id),
     )
@@ -90,6 +95,8 @@ def cases_to_mail(session: Session, campaign_id: str) -> pd.DataFrame:
             form=("form", "last"),
             stated_on=("stated_on", "last"),
             violation=("violation", lambda grounds: ",".join(dict.fromkeys(grounds))),
+            statement=("statement", lambda said: "；".join(dict.fromkeys(filter(None, said)))),
+            developer_id=("developer_id", "last"),
         )
         .reset_index()
     )

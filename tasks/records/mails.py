@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import date
 from typing import Any
 
 import pandas as pd
@@ -73,7 +75,7 @@ def calls_to_mail(session: Session, campaign_id: str) -> pd.DataFrame:
     """Calls a campaign's sheets have still to carry: none that stand in a mail sent, unknown or in flight, none answered or ended.
 
     assignment_id, customer_id, branch_no (who is to have the list: where the call lies now, HQ where headquarters
-    calls), form, developer_id, due_on, call_on, caller_id.
+    calls), form, developer_id, due_on, call_on, caller_id, assigned_on.
     """
     branch = answering_branch()
     return frame(
@@ -87,6 +89,7 @@ def calls_to_mail(session: Session, campaign_id: str) -> pd.DataFrame:
             Assignment.due_on,
             Assignment.call_on,
             Assignment.caller_id,
+            Assignment.assigned_on,
         )
         .where(
             Assignment.campaign_id == campaign_id,
@@ -98,11 +101,37 @@ def calls_to_mail(session: Session, campaign_id: str) -> pd.DataFrame:
     )
 
 
-def lists_sent(session: Session, campaign_id: str, branch_no: str) -> int:
-    """How many lists of a campaign a branch has been sent, or may have been."""
-    mails = mails_of(session, campaign_id)
-    mine = (mails["kind"] == "assignment") & (mails["recipient"] == branch_no) & (mails["outcome"] != "failed")
-    return int(mine.sum())
+def calls_assigned(session: Session, campaign_id: str, branch_no: str, days: Collection[date]) -> list[int]:
+    """Every call of some days' draws that lies with a branch now, answered or not, in order."""
+    return list(
+        session.scalars(
+            select(Assignment.id)
+            .where(
+                Assignment.campaign_id == campaign_id, answering_branch() == branch_no, Assignment.assigned_on.in_(days)
+            )
+            .order_by(Assignment.id)
+        )
+    )
+
+
+def lists_sent(session: Session, campaign_id: str, branch_no: str) -> list[tuple[date, set[int]]]:
+    """The lists of a campaign that a branch has been sent, or may have been: the day their calls were drawn, and the calls."""
+    rows = session.execute(
+        select(Mail.id, Assignment.id, Assignment.assigned_on)
+        .join(MailItem, MailItem.mail_id == Mail.id)
+        .join(Assignment, Assignment.id == MailItem.item_id)
+        .where(
+            Mail.campaign_id == campaign_id,
+            Mail.recipient == branch_no,
+            MailItem.kind == "assignment",
+            Mail.id.not_in(_failed()),
+        )
+        .order_by(Mail.id)
+    )
+    found: dict[int, tuple[date, set[int]]] = {}
+    for mail_id, assignment_id, day in rows:
+        found.setdefault(mail_id, (day, set()))[1].add(assignment_id)
+    return list(found.values())
 
 
 def refused_addresses(session: Session) -> set[str]:

@@ -1,0 +1,114 @@
+"""Lists reach whoever calls: on the right sheet, in numbered mails where they are long, each branch for itself."""
+
+import email
+import io
+import re
+import sqlite3
+from email.policy import default
+
+import msoffcrypto
+import openpyxl
+import pytest
+from house import House, at
+
+from tasks.settings import Settings
+from tasks.vault import branch_password
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def drawn(prefect_client, tmp_path_factory):
+    house = House.build(tmp_path_factory.mktemp("house") / "home", prefect_client, customers=900, branches=3)
+    house.pull()
+    house.draw("daily_risk")
+    return house
+
+
+def mails(house):
+    """Subject, file name and workbook of every list that went, by recipient and sequence."""
+    settings, found = Settings(home=house.home), {}
+    for recipient, sequence, path in house.rows("select recipient, sequence, path from mail where kind = 'assignment'"):
+        message = email.message_from_bytes((house.home / path).read_bytes(), policy=default)
+        [part] = message.iter_attachments()
+        office, clear = msoffcrypto.OfficeFile(io.BytesIO(part.get_content())), io.BytesIO()
+        office.load_key(password=branch_password(settings, recipient))
+        office.decrypt(clear, verify_integrity=True)
+        found[recipient, sequence] = (message["Subject"], part.get_filename(), openpyxl.load_workbook(clear))
+    return found
+
+
+def codes(book):
+    return [row[0] for row in book.worksheets[1].iter_rows(min_row=4, values_only=True) if row[0]]
+
+
+def carried(house):
+    return house.rows(
+        "select m.recipient, m.sequence, i.item_id from mail m join mail_item i on i.mail_id = m.id order by 1, 2, 3"
+    )
+
+
+def test_a_long_list_goes_in_numbered_mails_and_each_row_stands_in_the_mail_that_brings_it(drawn, tmp_path):
+    house = drawn.copy(tmp_path / "home").having(HUIFANG_SHEET_ROWS="4")
+    house.call("run", "dispatch", *at("2026-03-02"))
+    found = mails(house)
+    sizes = dict(house.rows("select branch_no, count(*) from assignment group by 1"))
+    for branch, n in sizes.items():
+        mine = {sequence: mail for (to, sequence), mail in found.items() if to == branch}
+        parts = -(-n // 4)
+        assert len(mine) == parts > 1
+        for sequence, (subject, name, book) in mine.items():
+            assert subject.endswith(f"({sequence}/{parts})")
+            assert name.endswith(f"_{sequence}-{parts}.xlsx")
+            assert str(book.worksheets[1]["A1"].value).endswith(f" {sequence}/{parts}")
+            assert f"{branch}-{sequence}" in book.custom_doc_props["huifang_copy"].value
+            ids = [int(re.match(r"H(\d+)", code)[1]) for code in codes(book)]
+            assert ids == [item for to, number, item in carried(house) if (to, number) == (branch, sequence)]
+            assert len(ids) <= 4
+    assert sum(len(codes(book)) for _, _, book in found.values()) == sum(sizes.values())
+
+
+def test_a_run_after_a_crash_cuts_the_lists_as_the_first_one_did(drawn, tmp_path):
+    whole = drawn.copy(tmp_path / "whole").having(HUIFANG_SHEET_ROWS="4")
+    whole.call("run", "dispatch", *at("2026-03-02"))
+    half = drawn.copy(tmp_path / "half").having(HUIFANG_SHEET_ROWS="4")
+    half.call("run", "dispatch", *at("2026-03-02"))
+    # As if the run had ended after the first mail of each branch.
+    with sqlite3.connect(half.home / "huifang.sqlite") as store:
+        for table in ("mail_item", "mail_outcome"):
+            store.execute(f"delete from {table} where mail_id in (select id from mail where sequence > 1)")
+        store.execute("delete from mail where sequence > 1")
+    half.call("run", "dispatch", *at("2026-03-02"))
+    assert carried(half) == carried(whole)
+    names = [{key: mail[:2] for key, mail in mails(house).items()} for house in (whole, half)]
+    assert names[0] == names[1]
+
+
+def test_a_damaged_key_stops_the_mail_of_its_branch_alone(drawn, tmp_path):
+    house = drawn.copy(tmp_path / "home")
+    [damaged, *others] = [branch for (branch,) in house.rows("select distinct branch_no from assignment order by 1")]
+    house.call("keys", "create", damaged)
+    (house.home / "keys" / "branches" / f"{damaged}.key").write_text("")
+    house.call("run", "dispatch", *at("2026-03-02"), exits=(1,))
+    assert sorted({to for to, _, _ in carried(house)}) == others
+    house.call("keys", "rotate", damaged, "--by", "Li Na", "--reason", "damaged")
+    house.call("run", "dispatch", *at("2026-03-02"), exits=(0,))
+    assert damaged in {to for to, _, _ in carried(house)}
+
+
+def test_headquarters_gets_one_call_list_over_all_branches_and_its_answers_count(drawn, tmp_path):
+    house = drawn.copy(tmp_path / "home")
+    with sqlite3.connect(house.home / "huifang.sqlite") as store:
+        store.execute("update assignment set caller = 'hq', caller_id = ''")
+    house.call("run", "dispatch", *at("2026-03-02"))
+    [((to, sequence), (_, name, book))] = mails(house).items()
+    assert (to, sequence) == ("HQ", 1)
+    assert name.startswith("总部回访名单")
+    assert len(codes(book)) == house.count("assignment")
+    titles = [cell.value for cell in book.worksheets[1][3]]
+    assert "开发人" not in titles
+    assert "安排回访人" not in titles
+    assert all("*" not in str(row[2]) for row in book.worksheets[1].iter_rows(min_row=4, values_only=True))
+    house.answer("2026-03-20")
+    house.call("run", "collect", *at("2026-03-21"))
+    assert house.count("return_row") == house.count("assignment")
