@@ -214,8 +214,7 @@ def test_dropdowns_locks_and_whose_copy_it_is_are_kept(saved: dict[str, Path], k
     assert [cell.protection.locked for cell in table[4]] == [not column.by_branch for column in sheet.columns]
     assert "城东营业部" in book.custom_doc_props["huifang_copy"].value
     assert any("城东营业部" in str(cell.value) for cell in table[2] if cell.value)
-    # OpenDocument knows no right to sort; that is why every row carries its code and is compared with its customer.
-    assert table.protection.sort == (form != "ods-xlsx")
+    assert table.protection.sort, "openpyxl's sort=True means that sorting is locked"
 
 
 @pytest.mark.parametrize("kind", KINDS)
