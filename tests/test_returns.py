@@ -274,7 +274,7 @@ def test_a_formula_in_a_result_cell_is_refused_and_one_elsewhere_is_not() -> Non
 
 
 def test_a_row_without_any_branch_cell_is_neither_accepted_nor_sent_back() -> None:
-    untouched = {column.key: FILLED[c.key] for c in CALLBACK.columns if c.key in FILLED and not c.by_branch}
+    untouched = {c.key: FILLED[c.key] for c in CALLBACK.columns if c.key in FILLED and not c.by_branch}
     judgement = judged(untouched)
     assert judgement.accepted.empty
     assert judgement.problems.empty
