@@ -747,7 +747,9 @@ def _judge_rows(
             send_back(entry["sheet"], entry["row"], "row_code", "conflicting_rows", number)
     return Judgement(
         accepted_schema.validate(pd.DataFrame(list(accepted.values()), columns=list(accepted_schema.columns))),
-        problem_schema.validate(pd.DataFrame(problems, columns=list(problem_schema.columns))),
+        problem_schema.validate(pd.DataFrame(problems, columns=list(problem_schema.columns)))
+        if problems
+        else _nothing(item).problems,
     )
 
 

@@ -300,6 +300,8 @@ def open_findings(session: Session, rows: Sequence[ReturnRow], *, found_on: date
     """Findings and opinions that newly accepted rows state; how many findings."""
     count = 0
     for row in rows:
+        if row.outcome not in ("done_suspect", "done_opinion"):
+            continue
         assignment = session.get_one(Assignment, row.assignment_id)
         if row.outcome == "done_suspect":
             session.add(
