@@ -21,10 +21,10 @@ import pandera.pandas as pa
 from models import CallbackError
 from models.assignment import spread_days
 from models.calendar import Calendar, MissingCalendar, Period, period
-from models.campaign import COUNT, Pace, deal
+from models.campaign import COUNT, Issue, Pace, deal
 from models.explain import in_use_on, with_draft
 from models.frame import FrameError
-from models.programme import ChainSeed, CoverageGoal, Programme, UnknownProgramme, version_on
+from models.programme import Capacity, ChainSeed, CoverageGoal, Programme, UnknownProgramme, version_on
 from models.roster import HQ
 from models.sampling import activations, extend
 
@@ -219,34 +219,40 @@ class Rehearsal:
         by_group: Counter[str] = Counter()
         for (group, _), count in never.items():
             by_group[group] += count
-        issue = deal(
-            month.rules,
-            owed.assign(never_taken=[by_group[group] for group in owed["group_key"]]),
-            slices,
-            self._taken(month),
-            month.pace,
-            month=month.span.first.month,
-        )
+        owed = owed.assign(never_taken=[by_group[group] for group in owed["group_key"]])
+        issue = self._deal(month, owed, slices)
         self._plan_days(month, issue.groups)
         self._months.append(self._answer(month, issue.groups, issue.strata, cells_of))
         self._last = month
 
-    def _taken(self, month: Month) -> pd.DataFrame:
-        """The taken customers as the plan in force codes them: a marketer's by whom they were drawn under (DRAW 12, 17)."""
-        keys, counts = self._coded(month), Counter[tuple[str, str, str]]()
-        for (group, stratum), (completed, failed) in keys.items():
-            counts[group, stratum, "completed"] += completed
-            counts[group, stratum, "failed"] += failed
-        rows = [(*key, count) for key, count in sorted(counts.items()) if count]
-        times = np.array([row[3] for row in rows], dtype=np.int64)
-        columns = {
-            name: pd.Series(np.repeat(np.array([row[n] for row in rows], dtype=object), times), dtype="str")
-            for n, name in enumerate(("group_key", "stratum", "status"))
-        }
-        # The rules count rows; who the customers are makes no difference.
-        return pd.DataFrame({"customer_id": pd.Series(np.arange(times.sum()).astype(str), dtype="str"), **columns})
+    def _deal(self, month: Month, owed: pd.DataFrame, slices: pd.DataFrame) -> Issue:
+        """What the month deals to every group; of groups that are alike in all that the rules look at, one is dealt to."""
+        coded = self._coded(month)
+        stands_for = _alike(month.rules, month.pace, owed, slices, coded)
+        chosen = {*stands_for.values()}
+        issue = deal(
+            month.rules,
+            owed[owed["group_key"].isin(chosen)],
+            slices[slices["group_key"].isin(chosen)],
+            _taken({key: counts for key, counts in coded.items() if key[0] in chosen}),
+            month.pace,
+            month=month.span.first.month,
+        )
+        if len(chosen) == len(owed):
+            return issue
+        pairs = pd.DataFrame({"group_key": list(stands_for), "of": list(stands_for.values())}, dtype="str")
+        groups = pairs.merge(issue.groups.rename(columns={"group_key": "of"}).drop(columns="branch_no"), on="of")
+        groups = groups.merge(owed[["group_key", "branch_no"]], on="group_key")
+        strata = pairs.merge(issue.strata.rename(columns={"group_key": "of"}), on="of")
+        # A marketer's one stratum is called like the marketer.
+        strata["stratum"] = strata["stratum"].mask(strata["stratum"].eq(strata["of"]), strata["group_key"])
+        return Issue(
+            groups[issue.groups.columns].sort_values("group_key", ignore_index=True),
+            strata[issue.strata.columns].sort_values(["group_key", "stratum"], ignore_index=True),
+        )
 
     def _coded(self, month: Month) -> dict[tuple[str, str], tuple[int, int]]:
+        """Completed and failed as the plan in force codes them: a marketer's by whom they were drawn under (DRAW 12, 17)."""
         is_coverage = isinstance(month.rules.goal, CoverageGoal)
         found: dict[tuple[str, str], tuple[int, int]] = {}
         for (cell, group, stratum), (completed, failed) in self._calls.items():
@@ -340,8 +346,11 @@ class Rehearsal:
             left = {name: self._never[cell] for name, cell in names.items()}
             gone = {name: sizes[name] - left[name] for name in names}
             of_cell = extend(sizes, gone, left, taken)
-            called = {name: gone[name] + of_cell[name] for name in names}
-            completed = extend(called, {name: self._done[cell] for name, cell in names.items()}, of_cell, done)
+            if 0 < done < taken:
+                called = {name: gone[name] + of_cell[name] for name in names}
+                completed = extend(called, {name: self._done[cell] for name, cell in names.items()}, of_cell, done)
+            else:
+                completed = of_cell if done else dict.fromkeys(names, 0)
         for name, cell in names.items():
             if of_cell[name]:
                 self._never[cell] -= of_cell[name]
@@ -388,6 +397,53 @@ class Rehearsal:
             rows.append((group, branch, eligible, goal, calls.get(group, 0), done, left[group], short_of, reason))
         found = pd.DataFrame(rows, columns=list(ENDS.columns))
         return ENDS.validate(found.astype(dict.fromkeys(("group_key", "branch_no", "reason"), "str")))
+
+
+def _alike(
+    rules: Programme,
+    pace: Pace,
+    owed: pd.DataFrame,
+    slices: pd.DataFrame,
+    coded: Mapping[tuple[str, str], tuple[int, int]],
+) -> dict[str, str]:
+    """For each group the first one that is like it in every number that its places follow from, itself or another.
+
+    coded: completed and failed by group and stratum. Where headquarters' one capacity is shared out, every group has a
+    say in the places of all, so nobody stands for another.
+    """
+    groups = [str(group) for group in owed["group_key"]]
+    if rules.caller == "hq" and isinstance(rules.capacity, Capacity):
+        return {group: group for group in groups}
+    answered: dict[str, list[tuple[str, int, int]]] = defaultdict(list)
+    for (group, stratum), counts in sorted(coded.items()):
+        answered[group].append(("" if stratum == group else stratum, *counts))
+    parts: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+    for group, stratum, *numbers in _rows(slices, "group_key", "stratum", "customers", "minimum", "never_taken"):
+        parts[group].append(("" if stratum == group else stratum, *numbers))
+    first: dict[tuple[Any, ...], str] = {}
+    stands_for = {}
+    for group, branch, *numbers in _rows(owed, "group_key", "branch_no", "eligible", "goal", "never_taken", "reason"):
+        capacity = rules.capacity_of(branch, pace.workdays)
+        looks = (capacity, *numbers, tuple(parts[group]), tuple(answered[group]))
+        stands_for[group] = first.setdefault(looks, group)
+    return stands_for
+
+
+def _taken(coded: Mapping[tuple[str, str], tuple[int, int]]) -> pd.DataFrame:
+    """Taken customers by what they are coded as: completed and failed of each group and stratum."""
+    rows = [
+        (*key, status, count)
+        for key, counts in sorted(coded.items())
+        for status, count in zip(("completed", "failed"), counts, strict=True)
+        if count
+    ]
+    times = np.array([row[3] for row in rows], dtype=np.int64)
+    columns = {
+        name: pd.Series(np.repeat(np.array([row[n] for row in rows], dtype=object), times), dtype="str")
+        for n, name in enumerate(("group_key", "stratum", "status"))
+    }
+    # The rules count rows; who the customers are makes no difference.
+    return pd.DataFrame({"customer_id": pd.Series(np.arange(times.sum()).astype(str), dtype="str"), **columns})
 
 
 def _rows(table: pd.DataFrame, *columns: str) -> Iterator[tuple[Any, ...]]:

@@ -255,3 +255,43 @@ def test_a_customer_who_changes_his_developer_counts_for_whoever_he_was_called_f
     ends = rehearsal.end().ends.set_index("group_key")
     assert ends["completed"].to_dict() == {"s1": 4, "s2": 6}  # three each by June; s1 has one customer left, s2 six
     assert ends["reason"].to_dict() == {"s1": "few_customers", "s2": ""}
+
+
+@pytest.mark.parametrize(("per_year", "completion"), [(6, "0.5"), (2, "1")])
+def test_a_marketer_is_dealt_the_same_whether_others_are_like_him_or_not(per_year, completion):
+    counts = [(4, 3), (9, 0), (1, 0)]
+    rules = programme(CONDUCT, goal=CONDUCT["goal"] | {"calls_per_year": per_year}, capacity=3)
+    made, debts = [], []
+    for number, (eligible, moving) in enumerate(counts * 2):
+        name = f"m{number}"
+        made += [(eligible, name, name, name, name), *([(moving, name, name, "", "")] if moving else [])]
+        debts.append((name, f"000{number % 3}", eligible + moving, min(per_year, eligible + moving)))
+
+    def ends(rows, owes):
+        rehearsal = Rehearsal(cells(*rows), Fraction(completion), CALENDAR)
+        for at in (1, 2, 7, 12):
+            rehearsal.play(month(at, rules, owed(*owes), view=at // 7))
+        found = rehearsal.end()
+        return found.months.set_index(["group_key", "period"]), found.ends.set_index("group_key")
+
+    months, all_ends = ends(made, debts)
+    for debt in debts:
+        own_months, own_ends = ends([row for row in made if row[1] == debt[0]], [debt])
+        assert months.loc[[debt[0]]].equals(own_months)
+        assert all_ends.loc[[debt[0]]].equals(own_ends)
+
+
+def test_branches_that_are_alike_are_dealt_alike_and_each_by_its_own_strata():
+    rules = programme(minimum=1)
+    made = [
+        (n, branch, stratum) for branch in ("0001", "0002", "0003") for n, stratum in ((80, "private"), (300, "retail"))
+    ]
+    made += [(380, "0004", "*")]
+    debts = owed(*((branch, branch, 380, 38) for branch in ("0001", "0002", "0003", "0004")))
+    found = play(rules, debts, cells(*made)).months
+    rest = found.drop(columns=["group_key", "branch_no"]).groupby(found["group_key"])
+    first = rest.get_group("0001").reset_index(drop=True)
+    for branch in ("0002", "0003"):
+        assert rest.get_group(branch).reset_index(drop=True).equals(first)
+    assert set(found["branch_no"]) == {"0001", "0002", "0003", "0004"}
+    assert found["branch_no"].eq(found["group_key"]).all()
