@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import date, datetime
 from pathlib import Path
 
@@ -22,9 +24,9 @@ from models import CallbackError, campaign, sampling
 from models.calendar import period as read_period
 from models.programme import ChainSeed, Programme
 from models.tables import Abort, Campaign, Chain, Draw, ProgrammeYear, Reveal
-from tasks import records
+from tasks import outbox, records
 from tasks.settings import Settings, read_calendar
-from tasks.store import open_store, record
+from tasks.store import Store, open_store, record
 
 
 class DecisionRefused(CallbackError):
@@ -92,7 +94,7 @@ def reveal(
     if (public is None) == (link is None):
         raise DecisionRefused("enter one thing at a time: --public NUMBER --on DAY, or --link HEX")
     store = open_store(Settings())
-    with store.exclusive("reveal"), store.begin() as session:
+    with _alone(store, campaign_id), store.begin() as session:
         issued, rules, chain = _open_chain(session, campaign_id)
         current = records.attempts_of(session, campaign_id)[-1]
         entered = list(session.scalars(select(Reveal).where(Reveal.campaign_id == campaign_id)))
@@ -108,12 +110,13 @@ def reveal(
                 f"{campaign_id}: attempt {current.number} has another {kind} already, entered by {given[kind].revealed_by}; "
                 "a wrong entry is given up with `huifang abort`, and the next public number taken"
             )
-        if by.casefold() in {row.revealed_by.casefold() for row in entered if row.kind != kind}:
+        if any(campaign.is_same_person(by, row.revealed_by) for row in entered if row.kind != kind):
             raise DecisionRefused(f"{campaign_id}: {by} has entered the other half; a second person enters this one")
         if kind == "public":
             assert isinstance(rules.seed, ChainSeed), "checked above"
             if on is None:
                 raise DecisionRefused("--on DAY: of which day is the public number?")
+            _require_mailed(session, campaign_id, current.number)
             after = max([issued.committed_at, *(row.decided_at for row in _aborts(session, campaign_id))])
             campaign.check_public(rules.seed.public, value, on, after, now, read_calendar(Settings()))
         else:
@@ -146,6 +149,30 @@ def reveal(
     )
 
 
+@contextmanager
+def _alone(store: Store, campaign_id: str) -> Iterator[None]:
+    """Nobody draws the programme meanwhile: a draw that has read an entry is not overtaken by another one."""
+    with store.begin() as session:
+        issued = session.get(Campaign, campaign_id)
+        year = session.get(ProgrammeYear, issued.programme_year_id) if issued else None
+    # A campaign that is not there is refused by the reader.
+    with store.exclusive(f"draw-{year.programme}") if year else nullcontext():
+        yield
+
+
+def _require_mailed(session: Session, campaign_id: str, number: int) -> None:
+    """Raise DecisionRefused unless the commitment of an attempt has left for a witness's mailbox."""
+    mails = records.mails_of(session, campaign_id)
+    mine = mails[(mails["kind"] == "commitment") & (mails["sequence"] // outbox.ATTEMPTS == number)]
+    if not mine["outcome"].eq("sent").any():
+        became = ", ".join(f"{mail.role}: {mail.outcome}" for mail in mine.itertuples()) or "none was written"
+        raise DecisionRefused(
+            f"{campaign_id}: the commitment of attempt {number} has not been mailed to compliance or headquarters "
+            f"({became}); a number that comes before it proves nothing. Run `huifang run draw` for the period again, which "
+            "mails it; where it is still not sent, look at HUIFANG_SMTP_URL and at compliance and hq_service of HQ in the roster"
+        )
+
+
 def _aborts(session: Session, campaign_id: str) -> list[Abort]:
     return list(session.scalars(select(Abort).where(Abort.campaign_id == campaign_id)))
 
@@ -167,7 +194,7 @@ def _open_chain(session: Session, campaign_id: str) -> tuple[Campaign, Programme
 def abort(campaign_id: str, *, by: str, reason: str, now: datetime, console: Console) -> None:
     """Give up the attempt at a month before its draw; it stays reported, and the next attempt takes the next public number."""
     store = open_store(Settings())
-    with store.exclusive("reveal"), store.begin() as session:
+    with _alone(store, campaign_id), store.begin() as session:
         _open_chain(session, campaign_id)
         current = records.attempts_of(session, campaign_id)[-1]
         if not current.public:
@@ -200,11 +227,14 @@ def show_verify(campaign_id: str, *, folder: Path | None, console: Console) -> b
     table = Table(title=f"verify {campaign_id}")
     for column in ("what", "same", "found"):
         table.add_column(column, overflow="fold")
+    verdicts = {True: "same", False: "NOT THE SAME", None: "NOT COMPARED"}
     for check in checks:
-        table.add_row(check.name, "same" if check.is_same else "NOT THE SAME", check.found)
+        table.add_row(check.name, verdicts[check.is_same], check.found)
     console.print(table)
-    is_same = all(check.is_same for check in checks)
-    console.print(f"{campaign_id}: {'same' if is_same else 'NOT THE SAME'}")
+    is_same = all(check.is_same is not False for check in checks)
+    left = sum(check.is_same is None for check in checks)
+    rest = f"; {left} could not be compared, see above" if left else ""
+    console.print(f"{campaign_id}: {'same' if is_same else 'NOT THE SAME'}{rest}")
     if folder is not None:
         hashes = export_proof(settings, store, campaign_id, folder)
         listed = Table(title=f"export in {folder}", title_justify="left", show_header=False)

@@ -56,12 +56,17 @@ def draw(
     """Draw one campaign, once; later runs move reserves up for booked failures."""
     from models.calendar import period as read_period
     from models.programme import version_on
+    from models.tables import Campaign
     from tasks.settings import Settings, read_calendar, read_programmes
+    from tasks.store import open_store
 
     with errors():
         settings, span = Settings(), read_period(period)
         read_calendar(settings).require(span.last.year)
-        version_on(read_programmes(settings), programme, span.first)
+        with open_store(settings).begin() as session:
+            is_committed = session.get(Campaign, f"{programme}-{span.name}") is not None
+        if not is_committed:  # else the plan it was committed under holds, whatever the files say now
+            version_on(read_programmes(settings), programme, span.first)
 
     def start() -> dict[str, int]:
         from flows.draw import draw_sample

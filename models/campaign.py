@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from fractions import Fraction
 from math import ceil
 from typing import Any
@@ -120,7 +120,32 @@ def pace_of(rules: Programme, span: Period, calendar: Calendar, as_of: date) -> 
     return Pace(left[0], sum(left), len(calendar.workdays(begin, span.last)))
 
 
-_DAY = date(2000, 1, 2) - date(2000, 1, 1)
+_DAY = timedelta(days=1)
+
+
+def listed_workdays(rules: Programme, span: Period, calendar: Calendar, as_of: date, now: datetime) -> list[str]:
+    """The workdays that a month is committed with: every one that its weights, its capacity and its next public number
+    rest on, from the earliest of the period's first day, as_of and the day of the commitment to the year's end, or to
+    the due date of its calls where that comes later.
+
+    Raises MissingCalendar where a due date lies in a year that is not declared.
+    """
+    first = min(span.first, as_of, now.astimezone(SHANGHAI).date())
+    last = max(date(span.first.year, 12, 31), calendar.add(as_of, rules.due_workdays))
+    return [day.isoformat() for day in calendar.workdays(first, last)]
+
+
+def calendar_of(workdays: Sequence[str], version: str, year: int) -> Calendar:
+    """The calendar that a month of a year was committed with; it knows no days off after the last of its list in a later year."""
+    listed = {date.fromisoformat(day) for day in workdays}
+    first, end = date(min(listed).year, 1, 1), max(*listed, date(year, 12, 31))
+    days = [first + timedelta(days=n) for n in range((end - first).days + 1)]
+    return Calendar(
+        version,
+        frozenset(range(first.year, end.year + 1)),
+        frozenset(day for day in days if day.weekday() < 5 and day not in listed),
+        frozenset(day for day in listed if day.weekday() > 4),
+    )
 
 
 def status_of(calls: pd.DataFrame) -> pd.Series[str]:
@@ -133,6 +158,41 @@ def status_of(calls: pd.DataFrame) -> pd.Series[str]:
     rank = calls["state"].map(order).fillna(2).astype(int)
     best = rank.groupby(calls["customer_id"].astype(str)).min()
     return best.map({0: "completed", 1: "open", 2: "failed"}).astype(str)
+
+
+def code_taken(status: pd.Series[str], codes: pd.DataFrame) -> pd.DataFrame:
+    """The taken list (TAKEN): each customer with the group and stratum he is coded under; outside where he has none.
+
+    status: by customer; codes: group_key and stratum by customer.
+    """
+    taken = pd.DataFrame({"customer_id": status.index.astype("str"), "status": status.to_numpy()})
+    taken = taken.merge(codes.rename_axis("customer_id").reset_index(), on="customer_id", how="left")
+    taken["status"] = taken["status"].mask(taken["group_key"].isna(), "outside")
+    filled = taken.fillna({"group_key": "", "stratum": ""}).astype("str")
+    return filled[["customer_id", "group_key", "stratum", "status"]]
+
+
+def owed_by_plan(quota: pd.DataFrame, strata: pd.DataFrame, taken: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What each branch owes (OWED) and how many of each stratum were never taken (SLICES), under the plan of the year.
+
+    quota: group_key, branch_no, eligible, goal; strata: group_key, stratum, customers, minimum.
+    """
+    inside = taken[taken["status"] != "outside"]
+    gone = inside.groupby(["group_key", "stratum"]).size().rename("gone").reset_index()
+    slices = strata.merge(gone, on=["group_key", "stratum"], how="left")
+    slices["never_taken"] = slices["customers"] - slices["gone"].fillna(0).astype(int)
+    slices = slices[["group_key", "stratum", "customers", "minimum", "never_taken"]]
+    never = slices.groupby("group_key")["never_taken"].sum()
+    owed = quota.assign(never_taken=quota["group_key"].map(never).fillna(0).astype(int), reason="")
+    return owed[["group_key", "branch_no", "eligible", "goal", "never_taken", "reason"]], slices
+
+
+def slices_of_marketers(owed: pd.DataFrame) -> pd.DataFrame:
+    """The strata of a coverage programme (SLICES): each marketer with customers is one (DRAW 17)."""
+    held = owed[owed["eligible"] > 0].assign(
+        stratum=lambda o: o["group_key"], customers=lambda o: o["eligible"], minimum=0
+    )
+    return held[["group_key", "stratum", "customers", "minimum", "never_taken"]].reset_index(drop=True)
 
 
 def reopen_failures(taken: pd.DataFrame, slices: pd.DataFrame, approved: Iterable[tuple[str, str]]) -> pd.DataFrame:
@@ -270,7 +330,7 @@ _UNBOUNDED = 10**12
 def state_text(header: Mapping[str, object], issue: Issue, taken: pd.DataFrame) -> str:
     """A month's state, counts and taken list as canonical text: what is committed before the seed exists (DRAW 14).
 
-    header: campaign, period, programme_year, version, as_of, calendar_version, plan_sha256, frame_sha256, k0,
+    header: campaign, period, programme_year, version, as_of, calendar_version, workdays, plan_sha256, frame_sha256, k0,
     developers_sha256, weight, weight_left.
     """
     listed = sorted(zip(taken["customer_id"], taken["status"], strict=True), key=lambda pair: pair[0].encode())
@@ -315,6 +375,14 @@ def text_sha256(text: str) -> str:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """Who entered something, and when."""
+
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Attempt:
     """One attempt at a campaign: what was revealed for it, and why it was given up ('' while it stands)."""
 
@@ -323,6 +391,18 @@ class Attempt:
     public_on: date | None
     link: str
     aborted: str = ""
+    public_entry: Entry | None = None
+    link_entry: Entry | None = None
+    abort_entry: Entry | None = None
+
+    def given_up(self) -> dict[str, Any]:
+        """What is told of an attempt that was given up, in texts: number, public, public_on, by, at (in Shanghai), reason."""
+        entry = self.abort_entry
+        return {
+            "number": self.number, "public": self.public, "public_on": str(self.public_on or ""),
+            "by": entry.by if entry else "", "at": f"{entry.at.astimezone(SHANGHAI):%Y-%m-%d %H:%M}" if entry else "",
+            "reason": self.aborted,
+        }  # fmt: skip
 
     def period(self, period: str) -> str:
         """The period as it goes into the seed: `2026-03`, from the second attempt on `2026-03#2`."""
@@ -338,6 +418,14 @@ def chain_seed(programme: str, span: Period, attempt: Attempt, k0: str) -> str:
     return month_seed(programme, attempt.period(span.name), attempt.link, attempt.public)
 
 
+def check_pattern(public: PublicNumber, value: str) -> None:
+    """Raise RevealError unless a value looks as the plan says of the public number."""
+    if not re.fullmatch(public.pattern, value):
+        raise RevealError(
+            f"public number {value!r}: the plan says that it looks like {public.pattern}; enter it as published"
+        )
+
+
 def check_public(
     public: PublicNumber, value: str, on: date, after: datetime, now: datetime, calendar: Calendar
 ) -> None:
@@ -345,10 +433,7 @@ def check_public(
 
     after: when the month was committed, or its last attempt given up.
     """
-    if not re.fullmatch(public.pattern, value):
-        raise RevealError(
-            f"public number {value!r}: the plan says that it looks like {public.pattern}; enter it as published"
-        )
+    check_pattern(public, value)
     known = datetime.combine(on, public.available_at, tzinfo=SHANGHAI)
     if known <= after:
         raise RevealError(
@@ -379,6 +464,50 @@ def check_link(link: str, span: Period, k0: str) -> None:
             f"period {span.name}: this is not link K{month} of the committed chain: hashed {month} times it does not give "
             f"{k0[:12]}…; look the line K{month} up in the file of the chain"
         )
+
+
+def check_entries(
+    public: PublicNumber, attempts: Sequence[Attempt], committed_at: datetime, calendar: Calendar | None
+) -> None:
+    """Raise RevealError unless everything entered for a campaign could be entered when it was (DRAW 14).
+
+    Of each attempt: the number looks as the plan says and is the next one after the commitment or the last abort; two
+    people entered number and link, the link after the number; none was given up when everybody could tell its seed.
+    calendar: none where the workdays of that time are not known any more; then a number's day is only later.
+    """
+    numbers = [one.public_entry.by for one in attempts if one.public_entry]
+    after = committed_at
+    for one in attempts:
+        name = f"attempt {one.number}"
+        if one.public:
+            if one.public_on is None or one.public_entry is None:
+                raise RevealError(f"{name}: day or person of the public number is missing")
+            if calendar is None:
+                check_pattern(public, one.public)
+                if datetime.combine(one.public_on, public.available_at, tzinfo=SHANGHAI) <= after:
+                    raise RevealError(f"{name}: the public number of {one.public_on} was known before")
+            else:
+                check_public(public, one.public, one.public_on, after, one.public_entry.at, calendar)
+        if one.link and (one.link_entry is None or one.public_entry is None):
+            raise RevealError(f"{name}: who entered number and link is missing")
+        if one.link and one.link_entry and one.public_entry:
+            if any(is_same_person(one.link_entry.by, by) for by in numbers):
+                raise RevealError(f"{name}: {one.link_entry.by} has entered both number and link")
+            if min(one.link_entry.at, one.public_entry.at) < committed_at:
+                raise RevealError(f"{name}: something was entered before the commitment")
+            if one.link_entry.at < one.public_entry.at and one.number == 1:
+                raise RevealError(f"{name}: the link was entered before the public number")
+        if one.aborted:
+            if one.abort_entry is None or one.abort_entry.at < after:
+                raise RevealError(f"{name}: was given up before it began")
+            if one.link:
+                raise RevealError(f"{name}: was given up when number and link were both known")
+            after = one.abort_entry.at
+
+
+def is_same_person(one: str, other: str) -> bool:
+    """Whether two names as entered are one person's, whatever case and spaces."""
+    return "".join(one.split()).casefold() == "".join(other.split()).casefold()
 
 
 def choose_reserves(

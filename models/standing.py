@@ -121,6 +121,8 @@ class Standing:
     """One row per branch with base or assignments, sorted by branch_no; see BRANCHES."""
     signals: list[dict[str, Any]] = field(default_factory=list)
     """What makes self-reported rows look odd, by branch: signal, branch_no, rows, callers; the gravest signal first."""
+    given_up: list[dict[str, Any]] = field(default_factory=list)
+    """Attempts at the draw that were given up: number, public, public_on, by, at (in Shanghai), reason."""
 
     def balances(self) -> list[Balance]:
         """Every equation of this campaign, in total and per branch."""
@@ -281,6 +283,7 @@ class Facts:
     rows_sent_back: dict[str, int]
     signals: pd.DataFrame
     """As models.credibility finds them."""
+    given_up: list[dict[str, Any]] = field(default_factory=list)
 
 
 def stand(facts: Facts, as_of: date) -> Standing:
@@ -330,6 +333,7 @@ def stand(facts: Facts, as_of: date) -> Standing:
         sample_sha256=facts.sample_sha256,
         branches=branches,
         signals=_signals(facts.signals),
+        given_up=facts.given_up,
     )
 
 

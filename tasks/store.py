@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -164,20 +164,36 @@ def record(
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("select pg_advisory_xact_lock(:key)"), {"key": zlib.crc32(b"huifang:audit")})
     session.flush()
-    last = session.scalar(select(Audit.sha256).order_by(Audit.id.desc()).limit(1)) or "0" * 64
-    payload_sha256 = hash_payload(payload)
-    line = "\n".join([last, actor, action, subject, payload_sha256, at.isoformat()])
-    session.add(
-        Audit(
-            prev_sha256=last,
-            sha256=hashlib.sha256(line.encode()).hexdigest(),
-            actor=actor,
-            action=action,
-            subject=subject,
-            payload_sha256=payload_sha256,
-            at=at,
-        )
+    last = session.scalar(select(Audit.sha256).order_by(Audit.id.desc()).limit(1)) or _NOTHING
+    row = Audit(
+        prev_sha256=last, actor=actor, action=action, subject=subject, payload_sha256=hash_payload(payload), at=at
     )
+    row.sha256 = _hash_row(row, at.astimezone(UTC))
+    session.add(row)
+
+
+def find_broken_row(session: Session) -> int | None:
+    """The id of the first row of the audit chain that is not as it was written, or not behind the row before; None.
+
+    Rows of earlier versions were hashed over their time in the zone it was given in, which the store does not keep.
+    """
+    before = _NOTHING
+    for row in session.scalars(select(Audit).order_by(Audit.id)):
+        is_whole = any(_hash_row(row, row.at.astimezone(zone)) == row.sha256 for zone in _ZONES)
+        if row.prev_sha256 != before or not is_whole:
+            return row.id
+        before = row.sha256
+    return None
+
+
+_NOTHING = "0" * 64
+_ZONES = (UTC, *(timezone(timedelta(minutes=15 * n)) for n in sorted(range(-48, 57), key=lambda n: (n != 32, n))))
+"""UTC, in which times are hashed; then the zones there are, Shanghai's first."""
+
+
+def _hash_row(row: Audit, at: datetime) -> str:
+    line = "\n".join([row.prev_sha256, row.actor, row.action, row.subject, row.payload_sha256, at.isoformat()])
+    return hashlib.sha256(line.encode()).hexdigest()
 
 
 def hash_payload(payload: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from datetime import date, datetime
+from email import message_from_bytes, policy
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ import pytest
 import yaml
 from house import House, at
 
+from models.campaign import text_sha256
 from models.sampling import ticket
 from models.tables import Message
 from tasks import records
@@ -158,7 +160,8 @@ def test_an_export_of_an_earlier_month_holds_nothing_of_later_ones(year, tmp_pat
     assert said.returncode == 0, said.stdout + said.stderr
     text = (tmp_path / "export" / "plan.json").read_text(encoding="utf-8")
     assert "2026-03" in text
-    assert "2026-04" not in text
+    assert "daily_risk-2026-04" not in text
+    assert '"period":"2026-04"' not in text
     with gzip.open(tmp_path / "export" / "frame.csv.gz", "rt", encoding="utf-8") as file:
         frame = {row["customer_id"] for row in csv.DictReader(file)}
     with (tmp_path / "export" / "sample.csv").open(encoding="utf-8") as file:
@@ -195,6 +198,8 @@ TAMPERED = {
     "a count of a draw": "update draw set drawn = drawn + 1 where campaign_id = 'daily_risk-2026-05'",
     "a form": "update drawn_customer set form = 'conduct', developer_id = '' where rowid = (select min(rowid) from drawn_customer)",
     "a row of the audit chain gone": "delete from audit where id = 3",
+    "who decided a row of the audit chain": "update audit set actor = 'somebody' where id = 3",
+    "when a row of the audit chain was written": "update audit set at = datetime(at, '+1 day') where id = 3",
     "an assignment gone": "delete from assignment_purpose where rowid = (select max(rowid) from assignment_purpose)",
 }
 
@@ -207,6 +212,102 @@ def test_verify_replays_the_months_before_and_finds_one_change_in_any(year, tmp_
     assert "NOT THE SAME" in house.call("verify", "daily_risk-2026-12", exits=(1,)).output
 
 
+def forge_state(house, campaign, change, tables=()):
+    """A committed month rewritten with its hash, and the tables beside it, as somebody does who has lake and store."""
+    with sqlite3.connect(house.home / "huifang.sqlite") as store:
+        (path,) = store.execute("select state_path from campaign where id = ?", [campaign]).fetchone()
+        state = json.loads((house.home / "lake" / path).read_text(encoding="utf-8"))
+        change(state)
+        text = json.dumps(state, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        (house.home / "lake" / path).write_text(text, encoding="utf-8")
+        store.execute("update campaign set state_sha256 = ? where id = ?", [text_sha256(text), campaign])
+        for statement in tables:
+            assert store.execute(statement, [campaign]).rowcount == 1
+
+
+def wrong_checks(house, campaign):
+    said = house.call("verify", campaign, exits=(1,)).output
+    return [line.split("│")[1].strip() for line in said.splitlines() if "│ NOT THE SAME" in line]
+
+
+def test_verify_recomputes_the_weights_of_a_month_from_its_workdays(year, tmp_path):
+    house = year.copy(tmp_path / "home")
+
+    def change(state):
+        state["weight"], state["weight_left"] = 2 * state["weight"], 2 * state["weight_left"]
+
+    forge_state(house, "daily_risk-2026-12", change)
+    assert "weights" in wrong_checks(house, "daily_risk-2026-12")
+
+
+def test_verify_recomputes_the_capacity_of_a_group_from_plan_workdays_and_approvals(year, tmp_path):
+    house = year.copy(tmp_path / "home")
+
+    def change(state):
+        state["groups"][0]["capacity"] += 1
+
+    table = "update campaign_group set capacity = capacity + 1 where campaign_id = ? and group_key = '0001'"
+    forge_state(house, "daily_risk-2026-12", change, [table])
+    assert "capacity" in wrong_checks(house, "daily_risk-2026-12")
+
+
+def test_verify_recomputes_state_and_left_of_a_stratum_from_frame_and_taken_list(year, tmp_path):
+    house = year.copy(tmp_path / "home")
+    name = {}
+
+    def change(state):
+        row = max(state["strata"], key=lambda row: row["left"])
+        row["left"] += 1
+        name.update(row)
+
+    change_table = (
+        "update campaign_stratum set left = left + 1 where campaign_id = ? and "
+        "(group_key, stratum) = (select group_key, stratum from campaign_stratum where campaign_id = "
+        "'daily_risk-2026-12' order by left desc, group_key, stratum limit 1)"
+    )
+    forge_state(house, "daily_risk-2026-12", change, [change_table])
+    assert "state and left of strata" in wrong_checks(house, "daily_risk-2026-12")
+
+
+def test_another_calendar_in_use_is_said_and_the_month_is_recomputed_with_its_own(year, tmp_path):
+    house = year.copy(tmp_path / "home")
+    (house.home / "calendars").mkdir()
+    (house.home / "calendars" / "2026.yaml").write_text(
+        "year: 2026\nsource: 国办发明电〔2026〕0号\nholidays: [2026-12-30]\n", encoding="utf-8"
+    )
+    said = re.sub(r"\s+", " ", house.call("verify", "daily_risk-2026-12", exits=(0,)).output)
+    assert "│ NOT COMPARED │ the calendar in use" in said
+    assert "look the notice of the State Council up" in said
+    assert "2026-12-30" in said
+    assert "same; 12 could not be compared" in said
+
+
+DAMAGED = {
+    "the month names another year": "update campaign set programme_year_id = 'nobody-2026' where period = '2026-05'",
+    "the campaign names another year": "update campaign set programme_year_id = 'nobody-2026' where period = '2026-12'",
+    "the year has another name": "update programme_year set id = 'daily_risk-2025'",
+    "the year is gone": "delete from programme_year",
+    "a plan that is none": "update programme_year set plan = '{}'",
+    "a kind of end that is none": "insert into assignment_end (assignment_id, kind, reason, ended_on, decided_by) "
+    "select min(assignment_id), 'vanished', 'x', '2026-01-02', 'x' from return_row where fails",
+    "a seed is gone": "delete from seed where campaign_id = 'daily_risk-2026-12'",
+    "a seed of an earlier month is gone": "delete from seed where campaign_id = 'daily_risk-2026-03'",
+    "the groups of a month are gone": "delete from campaign_group where campaign_id = 'daily_risk-2026-12'",
+    "the strata of a month are gone": "delete from campaign_stratum where campaign_id = 'daily_risk-2026-12'",
+    "the sample of a month is gone": "delete from drawn_customer where campaign_id = 'daily_risk-2026-05'",
+    "the goals are gone": "delete from quota",
+    "a kind of drawn customer that is none": "update drawn_customer set kind = 'x' where campaign_id = 'daily_risk-2026-05'",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_verify_says_of_a_damaged_store_what_is_not_the_same_and_does_not_fall(year, tmp_path, damage):
+    house = year.copy(tmp_path / "home")
+    with sqlite3.connect(house.home / "huifang.sqlite") as store:
+        assert store.execute(DAMAGED[damage]).rowcount > 0
+    assert "daily_risk-2026-12: NOT THE SAME" in house.call("verify", "daily_risk-2026-12", exits=(1,)).output
+
+
 # ---- chain ---------------------------------------------------------------------------------------------------
 
 
@@ -217,6 +318,14 @@ def chained(pulled, tmp_path):
 
 def reveal(house, campaign, *words, now="2026-01-05T16:00+0800", exits=(0,)):
     return house.call("reveal", campaign, *words, "--now", now, exits=exits).output
+
+
+def mails_of(house, attempt):
+    """The texts of the commitment mails of one attempt, as they went out."""
+    paths = house.rows(f"select path from mail where kind = 'commitment' and sequence / 100 = {attempt}")
+    assert len(paths) == 2
+    messages = [message_from_bytes((house.home / path).read_bytes(), policy=policy.default) for (path,) in paths]
+    return [message.get_body(("plain",)).get_content() for message in messages]
 
 
 def links_of(house, *, now="2026-01-04T09:00+0800"):
@@ -281,6 +390,16 @@ def test_a_wrong_public_number_is_given_up_in_the_open_and_the_next_one_taken(ch
     reveal(chained, campaign, "--public", "4032.24", "--on", "2026-01-05", "--by", "运营乙")
     give_up = ("abort", campaign, "--by", "合规甲", "--reason", "录入有误", "--now", "2026-01-05T17:00+0800")
     chained.call(*give_up, exits=(0,))
+    unsent = reveal(chained, campaign, "--public", "4083.67", "--on", "2026-01-06", "--by", "运营乙",
+                    now="2026-01-06T16:00+0800", exits=(2,))  # fmt: skip
+    assert "attempt 2 has not been mailed" in re.sub(r"\s+", " ", unsent)
+    draw(chained, "2026-01", "2026-01-06", exits=(1,))
+    first, second = (mails_of(chained, number) for number in (1, 2))
+    assert all("公开数值尚未产生" in text and "作废" not in text for text in first)
+    for text in second:
+        assert "公开数值尚未产生" not in text
+        assert "4032.24" in text
+        assert "合规甲 于 2026年1月5日 17:00 作废，原因：录入有误" in text
     again = ("--public", "4023.42", "--on", "2026-01-05", "--by", "运营乙")
     assert "before the commitment" in re.sub(
         r"\s+", " ", reveal(chained, campaign, *again, now="2026-01-05T17:30+0800", exits=(2,))
@@ -294,6 +413,54 @@ def test_a_wrong_public_number_is_given_up_in_the_open_and_the_next_one_taken(ch
     (month,) = json.loads((tmp_path / "export" / "plan.json").read_text(encoding="utf-8"))["months"]
     assert [attempt["period"] for attempt in month["attempts"]] == ["2026-01", "2026-01#2"]
     assert month["attempts"][0]["aborted"] == "录入有误"
+    assert (
+        "2026-01 attempt 1 given up: public number 4032.24 (2026-01-05); by 合规甲 at 2026-01-05T17:00" in said.stdout
+    )
+    shown = re.sub(r"\s+", " ", chained.call("verify", campaign, exits=(0,)).output)
+    assert "attempt 1 given up │ same │ 4032.24 of 2026-01-05; by 合规甲, 2026-01-05 17:00: 录入有误" in shown
+
+
+def test_a_public_number_waits_for_the_mail_of_the_commitment(chained):
+    draw(chained, "2026-01", exits=(1,))
+    links_of(chained)
+    deaf = chained.having(HUIFANG_SMTP_URL="smtp://127.0.0.1:9")
+    draw(deaf, "2026-01", exits=(1,))
+    words = ("--public", "4023.42", "--on", "2026-01-05", "--by", "运营乙")
+    said = re.sub(r"\s+", " ", reveal(chained, "daily_risk-2026-01", *words, exits=(2,)))
+    assert "the commitment of attempt 1 has not been mailed to compliance or headquarters" in said
+    assert "Run `huifang run draw` for the period again" in said
+    draw(chained, "2026-01", exits=(1,))
+    reveal(chained, "daily_risk-2026-01", *words)
+
+
+def test_nobody_reveals_or_gives_up_while_a_draw_runs(chained):
+    campaign = "daily_risk-2026-01"
+    draw(chained, "2026-01", exits=(1,))
+    links_of(chained)
+    draw(chained, "2026-01", exits=(1,))
+    words = ("--public", "4023.42", "--on", "2026-01-05", "--by", "运营乙")
+    with open_store(Settings(home=chained.home)).exclusive("draw-daily_risk"):
+        busy = reveal(chained, campaign, *words, exits=(1, 2, 3, 75))
+        assert "another run is at 'draw-daily_risk'" in re.sub(r"\s+", " ", busy)
+    reveal(chained, campaign, *words)
+    with open_store(Settings(home=chained.home)).exclusive("draw-daily_risk"):
+        busy = chained.call("abort", campaign, "--by", "合规甲", "--reason", "x", exits=(1, 2, 3, 75)).output
+        assert "another run is at 'draw-daily_risk'" in re.sub(r"\s+", " ", busy)
+    assert chained.count("abort") == 0
+
+
+def test_a_sample_smaller_than_the_places_dealt_is_never_drawn(chained):
+    campaign = "daily_risk-2026-01"
+    draw(chained, "2026-01", exits=(1,))
+    links = links_of(chained)
+    draw(chained, "2026-01", exits=(1,))
+    reveal(chained, campaign, "--public", "4023.42", "--on", "2026-01-05", "--by", "运营乙")
+    reveal(chained, campaign, "--link", links["K1"], "--by", "合规甲")
+    with sqlite3.connect(chained.home / "huifang.sqlite") as store:
+        store.execute("update campaign_stratum set places = places + 5000 where group_key = '0001'")
+    said = re.sub(r"\s+", " ", draw(chained, "2026-01", exits=(2,)))
+    assert "customers were found for the places dealt; nothing is drawn" in said
+    assert chained.count("draw") == chained.count("assignment") == 0
 
 
 REWRITTEN = {
@@ -301,6 +468,11 @@ REWRITTEN = {
     "the link": "update reveal set value = '0' || substr(value, 2) where kind = 'link'",
     "the commitment": "update chain set k0 = '0' || substr(k0, 2)",
     "the seed": "update seed set seed = '0' || substr(seed, 2)",
+    "the day of the number": "update reveal set public_on = '2026-01-06' where kind = 'public'",
+    "who entered the number": "update reveal set revealed_by = '合规甲' where kind = 'public'",
+    "when the link was entered": "update reveal set revealed_at = '2026-01-04 00:30:00.000000' where kind = 'link'",
+    "the length of the chain": "update chain set links = 24",
+    "the time of the commitment": "update campaign set committed_at = '2026-01-05 07:45:00.000000'",
 }
 
 
@@ -319,7 +491,16 @@ def test_verify_finds_one_changed_sign_of_what_a_seed_is_made_of(chained, change
     statement = REWRITTEN[change].replace(tail, tail.replace("'0' ||", other))
     with sqlite3.connect(chained.home / "huifang.sqlite") as store:
         assert store.execute(statement).rowcount == 1
-    assert "NOT THE SAME" in chained.call("verify", "daily_risk-2026-01", exits=(1,)).output
+    found = wrong_checks(chained, "daily_risk-2026-01")
+    expected = {
+        "the day of the number": "public number and link entered by the rules",
+        "who entered the number": "public number and link entered by the rules",
+        "when the link was entered": "public number and link entered by the rules",
+        "the time of the commitment": "public number and link entered by the rules",
+        "the length of the chain": "links of the chain",
+    }
+    assert found
+    assert expected.get(change, found[0]) in found
 
 
 # ---- changes of the programme --------------------------------------------------------------------------------
@@ -397,6 +578,37 @@ def test_a_status_that_no_customer_can_have_stops_the_freeze(pulled, tmp_path):
     assert house.count("programme_year") == 0
 
 
+@pytest.mark.parametrize("is_gone", [True, False], ids=["file removed", "version that ended"])
+def test_a_committed_month_goes_on_when_its_programme_file_no_longer_holds(pulled, tmp_path, is_gone):
+    house = programme(pulled.copy(tmp_path / "home"), "daily_risk", file="daily_risk.yaml")
+    draw(house, "2026-03")
+    answer(house, "2026-03-05", lambda c, b: "refused" if b == "0001" else None)
+    if is_gone:
+        (house.home / "programmes" / "daily_risk.yaml").unlink()
+    else:
+        programme(house, "daily_risk", file="daily_risk.yaml", valid_to=date(2026, 2, 28))
+    calls = house.count("assignment")
+    draw(house, "2026-03", "2026-03-06", exits=(0,))
+    assert house.count("assignment") >= calls
+    assert "programme 'daily_risk'" in draw(house, "2026-04", exits=(2,))
+    house.call("verify", "daily_risk-2026-03", exits=(0,))
+
+
+def test_december_is_committed_only_when_its_due_days_are_known(pulled, tmp_path):
+    house = pulled.copy(tmp_path / "home")
+    said = re.sub(r"\s+", " ", draw(house, "2026-12", "2026-12-28", exits=(2,)))
+    assert "calendars/2027.yaml" in said
+    assert house.count("campaign") == house.count("seed") == 0
+    (house.home / "calendars").mkdir()
+    (house.home / "calendars" / "2027.yaml").write_text(
+        "year: 2027\nsource: 国办发明电〔2026〕0号\nholidays: [2027-01-01]\n", encoding="utf-8"
+    )
+    draw(house, "2026-12", "2026-12-28")
+    assert house.count("draw") == 1
+    said = check_export(house, "daily_risk-2026-12", tmp_path / "export")
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
 def test_months_are_drawn_in_order(pulled, tmp_path):
     house = pulled.copy(tmp_path / "home")
     draw(house, "2026-04")
@@ -442,6 +654,27 @@ def test_marketers_who_cannot_be_covered_are_listed_with_the_reason(pulled, tmp_
     assert found["shortfalls"].keys() >= {"excluded", "no_customers"}
     said = check_export(house, "marketer_conduct-2026-03", tmp_path / "export")
     assert said.returncode == 0, said.stdout + said.stderr
+
+
+def test_failures_are_not_reopened_in_a_programme_that_covers_marketers(pulled, tmp_path):
+    house = pulled.copy(tmp_path / "home")
+    draw(house, "2026-03", name="marketer_conduct")
+    ((marketer,),) = house.rows("select min(group_key) from campaign_group")
+    words = (
+        "exception",
+        "reopen",
+        "marketer_conduct",
+        "2026-04",
+        marketer,
+        marketer,
+        "--by",
+        "合规甲",
+        "--reason",
+        "x",
+    )
+    said = re.sub(r"\s+", " ", house.call(*words, exits=(2,)).output)
+    assert "failures are reopened only in programmes with strata" in said
+    assert house.count("hand_made") == 0
 
 
 def test_a_developer_who_changes_after_the_base_counts_where_he_is_at_the_draw(pulled, tmp_path):
@@ -548,6 +781,12 @@ def test_capacity_set_by_an_approver_holds_for_its_month_and_branch(pulled, tmp_
         "select capacity, places, reason from campaign_group where campaign_id = 'daily_risk-2026-03' and group_key = '0001'"
     )
     assert rows == [(1, 1, "capacity")]
+    said = check_export(house, "daily_risk-2026-03", tmp_path / "export")
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "0001: 合规甲 approved a capacity of 1; reason: 装修" in said.stdout
+    with sqlite3.connect(house.home / "huifang.sqlite") as store:
+        store.execute("update hand_made set calls = 2")
+    assert {"capacity", "audit rows"} <= {*wrong_checks(house, "daily_risk-2026-03")}
 
 
 def test_customers_excluded_by_hand_stand_in_the_ledger_and_only_before_the_base_is_frozen(pulled, tmp_path):
@@ -565,6 +804,9 @@ def test_customers_excluded_by_hand_stand_in_the_ledger_and_only_before_the_base
     assert found["excluded"]["litigation"] == 1
     assert found["base"] == found["eligible"] + sum(found["excluded"].values())
     assert "frozen" in house.call(*give, active[1], *words, exits=(2,)).output
+    said = check_export(house, "daily_risk-2026-03", tmp_path / "export")
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert active[0] in (tmp_path / "export" / "plan.json").read_text(encoding="utf-8")
 
 
 def test_an_exhausted_stratum_reopens_its_failures_only_with_an_approver(pulled, tmp_path):

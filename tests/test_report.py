@@ -173,6 +173,22 @@ def test_every_figure_of_every_branch_is_in_its_row():
         assert row["branch_no"] in cells
 
 
+def test_an_attempt_at_the_draw_that_was_given_up_stands_on_the_page():
+    given_up = {
+        "number": 1,
+        "public": "4032.24",
+        "public_on": "2026-01-05",
+        "by": "Lin",
+        "at": "2026-01-05 17:00",
+        "reason": "typo",
+    }
+    standing = replace(troubled(), given_up=[given_up])
+    assert "第 1 次抽取已作废" in page(standing)
+    assert "Public number 4032.24 (2026-01-05); given up by Lin on 2026-01-05 17:00; reason: typo" in page(
+        standing, language="en"
+    )
+
+
 def test_the_page_fetches_nothing_and_carries_its_hashes():
     text = page(related=[troubled()])
     assert "http" not in re.sub(r'<meta http-equiv="[^"]*"', "", text)

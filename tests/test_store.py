@@ -1,7 +1,7 @@
 import hashlib
 import subprocess
 import sys
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import pandas as pd
 import pytest
@@ -27,7 +27,7 @@ from models.tables import (
 )
 from tasks import outbox, records
 from tasks.settings import PROJECT, Settings
-from tasks.store import Busy, StoreError, connect_store, open_store, record, upgrade, version_of
+from tasks.store import Busy, StoreError, connect_store, find_broken_row, open_store, record, upgrade, version_of
 
 NOW = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
 
@@ -168,6 +168,31 @@ def test_audit_rows_are_chained_and_a_changed_one_breaks_the_chain(store_setting
         assert row.prev_sha256 == before
         assert row.sha256 == hashlib.sha256(line.encode()).hexdigest()
         before = row.sha256
+
+
+def test_each_row_of_the_audit_chain_is_hashed_again_whatever_zone_its_time_was_given_in(store_settings):
+    store = open_store(store_settings)
+    for hours in (0, 8, -5):
+        with store.begin() as session:
+            at = NOW.astimezone(timezone(timedelta(hours=hours)))
+            record(session, actor="a", action="b", subject=str(hours), payload={}, at=at)
+    with store.begin() as session:
+        # A row of version 1.0, whose hash was taken over its time as it was given.
+        last = session.scalar(select(Audit.sha256).order_by(Audit.id.desc()).limit(1))
+        at = datetime(2026, 3, 2, 9, 0, 0, 5, tzinfo=timezone(timedelta(hours=8)))
+        old = Audit(prev_sha256=last, actor="a", action="b", subject="c", payload_sha256="d", at=at)
+        old.sha256 = hashlib.sha256("\n".join([last, "a", "b", "c", "d", at.isoformat()]).encode()).hexdigest()
+        session.add(old)
+    with store.begin() as session:
+        assert find_broken_row(session) is None
+    for column, value in (("actor", "z"), ("subject", "z"), ("payload_sha256", "z"), ("action", "z")):
+        with store.begin() as session:
+            row = session.scalars(select(Audit).order_by(Audit.id).offset(1).limit(1)).one()
+            kept = getattr(row, column)
+            setattr(row, column, value)
+            session.flush()
+            assert find_broken_row(session) == row.id
+            setattr(row, column, kept)
 
 
 def test_a_customer_is_assigned_once_in_a_campaign(store_settings):

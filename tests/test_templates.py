@@ -53,7 +53,11 @@ SILENT = BRANCH | {
     "cases": 0,
     "opinions": 0,
 }
+GIVEN_UP = {
+    "number": 1, "public": "4032.24", "public_on": "2026-01-05", "by": "林合规", "at": "2026-01-05 17:00", "reason": "录入有误",
+}  # fmt: skip
 STANDING = Standing(
+    given_up=[GIVEN_UP],
     campaign="daily_risk-2026-03",
     programme="daily_risk",
     title={"zh_CN": "日常合规风险提示回访", "en": "Daily risk-warning callbacks"},
@@ -172,6 +176,16 @@ MAILS: dict[str, tuple[str, dict[str, Any]]] = {
             "state_sha256": "02d58b0c508d33d9caff1f91f0e62ff0b6a9fa0aa873ca0d1aeed6b2e04e11ab",
             "committed_at": datetime(2026, 1, 4, 0, 0, tzinfo=UTC),
             "public": "上证综指收盘价",
+            "given_up": [
+                {
+                    "number": 1,
+                    "public": "4032.24",
+                    "public_on": date(2026, 1, 5),
+                    "reason": "录入有误",
+                    "by": "林合规",
+                    "at": datetime(2026, 1, 5, 9, 0, tzinfo=UTC),
+                }
+            ],
             "sender_name": "客服中心回访组",
         },
     ),

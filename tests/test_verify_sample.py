@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date, timedelta
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -139,10 +140,34 @@ class Year:
         return folder
 
 
+CHAIN = {"kind": "chain", "public": {"name": {"zh_CN": "上证指数", "en": "index"}, "available_at": "15:30:00", "pattern": r"\d+\.\d\d"}}
+OFF = {"2026-01-01", "2026-01-02", "2026-05-01", "2026-10-01", "2026-10-02"}
+"""The holidays of the year that runs here; 2026-01-04, a Sunday, is worked."""
+
+
+def workdays(first: str = "2026-01-01", last: str = "2026-12-31") -> list[str]:
+    days = [date.fromisoformat(first) + timedelta(days=n) for n in range(366)]
+    return [str(d) for d in days if str(d) <= last and str(d) not in OFF and (d.weekday() < 5 or str(d) == "2026-01-04")]
+
+
+def pace(plan: dict[str, Any], period: str, as_of: str) -> tuple[int, int, int]:
+    """Weight of the month, weight left, and workdays left in it on the day of the state."""
+    spread = plan.get("monthly_plan", {})
+    months = [f"{period[:5]}{n:02}" for n in range(int(period[5:]), 13)]
+    cut_off = f"{period[:5]}{spread.get('cut_off', '12-31')}"
+    counted = [sum(day[:7] == month and day <= cut_off for day in workdays()) for month in months]
+    weights = spread.get("weights")
+    if weights:
+        counted = [weights[int(month[5:]) - 1] if f"{month}-01" <= cut_off else 0 for month in months]
+    begin = as_of if as_of[:7] == period else f"{period}-01"
+    return counted[0], sum(counted), sum(day[:7] == period and day >= begin for day in workdays())
+
+
 def rate_plan(**changes: Any) -> dict[str, Any]:
     plan = {
         "programme": "daily_risk", "goal": {"kind": "rate", "rate": "0.30", "source": {"text": "证监会公告〔2010〕11号"}},
-        "strata": ["segment"], "minimum": 2, "reserve": "0.5", "seed": "random",
+        "strata": ["segment"], "minimum": 2, "reserve": "0.5", "seed": "random", "capacity": 30, "caller": "branch",
+        "exclusions": [{"reason": "dormant", "column": "status", "values": ["dormant"]}, {"reason": "suspended", "by_hand": True}],
     }  # fmt: skip
     return plan | changes
 
@@ -169,7 +194,7 @@ class House:
         self.tables = {"frame.csv.gz" if n == 1 else f"frame-{n}.csv.gz": frame for n, (_, frame) in enumerate(versions, 1)}
         self.frames = [[row.split(",") for row in frame.splitlines()[1:]] for _, frame in versions]
         self.doc: dict[str, Any] = {
-            "format": "huifang-proof-1", "programme": programme, "year": 2026, "chain": self.chain, "months": [],
+            "format": "huifang-proof-2", "programme": programme, "year": 2026, "chain": self.chain, "months": [],
             "versions": [self.version(n, plan) for n, (plan, _) in enumerate(versions, 1)],
         }  # fmt: skip
         self.chance = random.Random(11)
@@ -197,12 +222,15 @@ class House:
         return {
             "version": number, "plan": plan, "frame_file": "frame.csv.gz" if number == 1 else f"frame-{number}.csv.gz",
             "base": len(frame) + 8 + 2, "waived": 2, "ledger": ledger, "quota": quota, "strata": strata,
+            "excluded_by_hand": [{"customer_id": "hand1", "reason": "suspended", "approver": "合规甲"}] * ("exclusions" in plan),
         }  # fmt: skip
 
-    def draw(self, period: str, version: int = 1, *, weights: tuple[int, int], capacity: int = 30,
+    def draw(self, period: str, version: int = 1, *, capacity: int | None = None, reopen: tuple[str, ...] = (),
              developers: dict[str, str] | None = None, aborted: int = 0) -> None:  # fmt: skip
+        """capacity: of each group, as approvers said; reopen: groups whose strata were reopened by approvers."""
         plan, frame, month = self.doc["versions"][version - 1]["plan"], self.frames[version - 1], int(period[5:])
-        goal = plan["goal"]
+        goal, as_of, of_plan = plan["goal"], f"{period}-04", plan["capacity"]
+        *weights, days_left = pace(plan, period, as_of)
         held = developers or {row[0]: row[2] for row in frame}
         stratum = {row[0]: held[row[0]] if developers else row[4] for row in frame if row[0] in held}
         codes = {c: status if c in {row[0] for row in frame} else "outside" for c, status in self.status.items()}
@@ -210,13 +238,20 @@ class House:
         seed = digest(f"fresh {period}{self.fresh}")
         for n in range(1, aborted + 2) if self.chain else ():
             name, public = f"{period}#{n}" if n > 1 else period, f"{3000 + month}.{n}1"
+            # The first workday, no weekend, after the commitment in the morning of the 4th, or after the abort at 16:00.
+            after = f"{as_of}T09:00" if n == 1 else attempts[-1]["aborted_at"]
+            day = next(d for d in workdays() if date.fromisoformat(d).weekday() < 5 and f"{d}T15:30" > after)
+            is_last = n > aborted
             attempts.append({
-                "attempt": n, "period": name, "public": public, "public_on": f"{period}-0{n + 4}", "link": link(month),
-                "aborted": "断电" if n <= aborted else "",
+                "attempt": n, "period": name, "public": public, "public_on": day, "public_by": "运营乙",
+                "public_at": f"{day}T15:40:00.000000+08:00", "link": link(month) if is_last else "",
+                "link_by": "合规甲" if is_last else "", "link_at": f"{day}T15:50:00.000000+08:00" if is_last else "",
+                "aborted": "" if is_last else "断电", "aborted_by": "" if is_last else "合规甲",
+                "aborted_at": "" if is_last else f"{day}T16:00:00.000000+08:00",
             })  # fmt: skip
             seed = digest(f"{self.doc['programme']}|{name}|{link(month)}|{public}")
-        groups, strata, rows = [], [], []
-        for group in sorted(set(held.values())):
+        groups, strata, rows, needs = [], [], [], {}
+        for group in [*sorted(set(held.values()))] * 2:
             members = [c for c in stratum if held[c] == group]
             counted = [c for c in codes if (self.under if developers else held).get(c) == group]
             completed, is_open, failed = (
@@ -238,11 +273,15 @@ class House:
                 owed = max(0, target - completed - int(is_open * p))
                 share = ceil(Fraction(owed * weights[0], weights[1]))
                 wanted = min(ceil(share / p), 3 * share)
-            places = min(wanted, capacity, sum(left.values()))
-            reason = "" if places == wanted else "capacity" if capacity <= sum(left.values()) else "exhausted"
+            if group not in needs:  # the first time round it is asked what each needs, then dealt
+                needs[group] = min(wanted, sum(left.values()))
+                continue
+            bound = capacity if capacity is not None else self.bound(plan, group, needs, days_left)
+            places = min(wanted, bound, sum(left.values()))
+            reason = "" if places == wanted else "capacity" if bound <= sum(left.values()) else "exhausted"
             groups.append({
                 "group_key": group, "branch_no": "01" if developers else group, "eligible": len(members), "goal": target,
-                "completed": completed, "open": is_open, "failed": failed, "capacity": capacity, "owed": owed,
+                "completed": completed, "open": is_open, "failed": failed, "capacity": bound, "owed": owed,
                 "share": share, "places": places, "shortfall": wanted - places, "reason": reason,
             })  # fmt: skip
             for key, n in month_places(sizes, done, left, places, least, plan.get("weights", {})).items():
@@ -256,7 +295,7 @@ class House:
         if developers:
             groups.append({
                 "group_key": "d9", "branch_no": "02", "eligible": 0, "goal": 0, "completed": 0, "open": 0, "failed": 0,
-                "capacity": capacity, "owed": goal["calls_per_year"], "share": ceil(Fraction(goal["calls_per_year"] * month, 12)),
+                "capacity": of_plan, "owed": goal["calls_per_year"], "share": ceil(Fraction(goal["calls_per_year"] * month, 12)),
                 "places": 0, "shortfall": ceil(Fraction(goal["calls_per_year"] * month, 12)), "reason": "excluded",
             })  # fmt: skip
         branch = {row[0]: row[1] for row in frame}
@@ -267,18 +306,35 @@ class House:
         self.sample = lines(SAMPLE, *sorted(written))
         state = {
             "campaign": f"{self.doc['programme']}-{period}", "period": period, "programme_year": f"{self.doc['programme']}-2026",
-            "version": version, "as_of": f"{period}-04", "calendar_version": "2026.1", "weight": weights[0],
+            "version": version, "as_of": as_of, "calendar_version": "2026.1", "workdays": workdays(), "weight": weights[0],
             "weight_left": weights[1], "groups": groups, "strata": strata, "taken": sorted(map(list, codes.items())),
         }  # fmt: skip
         self.doc["months"].append({
             "campaign": state["campaign"], "period": period, "version": version, "state": state, "attempts": attempts,
             "developers_file": f"developers-{period}.csv.gz" if developers else "", "seed": seed,
             "origin": "chain" if self.chain else "random", "sample_sha256": digest(self.sample),
+            "committed_at": f"{as_of}T09:00:00.000000+08:00", "exceptions": [
+                {"kind": kind, "group_key": row["group_key"], "stratum": row["stratum"] if kind == "reopen" else "",
+                 "calls": capacity or 0, "approver": "合规甲", "reason": "装修"}
+                for kind, among in (("capacity", groups if capacity is not None else []),
+                                    ("reopen", [row for row in strata if row["group_key"] in reopen]))
+                for row in among
+            ],
         })  # fmt: skip
         if developers:
             text = lines(DEVELOPERS, *(f"{c},{d}" for c, d in sorted(developers.items())))
             self.tables[f"developers-{period}.csv.gz"] = text
         self.work(rows)
+
+    @staticmethod
+    def bound(plan: dict[str, Any], group: str, needs: dict[str, int], days_left: int) -> int:
+        """What a group takes on by its plan; headquarters' calls are shared out when they do not suffice."""
+        if isinstance(plan["capacity"], int):
+            return plan["capacity"]
+        calls = plan["capacity"]["branches"].get(group, plan["capacity"]["per_workday"]) * days_left
+        if plan["caller"] == "hq" and sum(needs.values()) > calls:
+            return year_places(needs, calls, 0)[group]
+        return calls
 
     def work(self, rows: list[tuple[str, str, int, list[str]]]) -> None:
         """Some of what is open gets its outcome; failures bring in the reserve of their stratum, in order."""
@@ -301,21 +357,39 @@ BRANCHES = {"01": {"retail": 140, "vip": 48, "odd": 3}, "02": {"retail": 53, "vi
 
 def rate_year(chain: bool = False) -> Year:
     """Months with failures, activations and aborted attempts; a new plan in May; in branch 03 nobody answers until all failed."""
-    seed: dict[str, Any] = {"seed": {"kind": "chain", "public": {"name": {"zh_CN": "上证指数", "en": "index"}}}} if chain else {}
-    first = rate_plan(**seed)
-    later = rate_plan(goal={"kind": "rate", "rate": "0.4"}, weights={"vip": "2.5", "retail": "0.75"}, minimum=3, **seed)
+    seed: dict[str, Any] = {"seed": CHAIN} if chain else {}
+
+    def by(*weights: int) -> dict[str, Any]:
+        return {"by": "weights", "weights": [*weights], "cut_off": "12-31"}
+
+    first = rate_plan(monthly_plan=by(20, 15, 0, 25, 0, 0, 0, 0, 0, 0, 0, 0), **seed)
+    later = rate_plan(
+        goal={"kind": "rate", "rate": "0.4"}, weights={"vip": "2.5", "retail": "0.75"}, minimum=3,
+        monthly_plan=by(0, 0, 0, 0, 10, 10, 11, 0, 0, 0, 3, 6), **seed,
+    )  # fmt: skip
     frames = frame_of(BRANCHES, "0.30", 2), frame_of(BRANCHES, "0.4", 3, skip=tuple(f"{n:04}" for n in range(1, 40)))
     house = House("daily_risk", [(first, frames[0]), (later, frames[1])], chain)
     house.silent = {row[0] for row in house.frames[0] if row[1] == "03"}
-    house.draw("2026-01", weights=(20, 60))
-    house.draw("2026-02", weights=(15, 40), aborted=1)
-    house.draw("2026-04", weights=(25, 25), capacity=9)
-    house.draw("2026-05", 2, weights=(10, 40), aborted=2)
-    house.draw("2026-06", 2, weights=(10, 30))
+    house.draw("2026-01")
+    house.draw("2026-02", aborted=1)
+    house.draw("2026-04", capacity=9)
+    house.draw("2026-05", 2, aborted=2)
+    house.draw("2026-06", 2)
     assert {house.status[c] for c in house.silent} == {"failed"}
     house.status |= dict.fromkeys(house.silent, "reopened")
-    house.draw("2026-11", 2, weights=(3, 9))
-    house.draw("2026-12", 2, weights=(6, 6))
+    house.draw("2026-11", 2, reopen=("03",))
+    house.status |= {c: "reopened" for c in house.silent if house.status[c] == "failed"}
+    house.draw("2026-12", 2, reopen=("03",))
+    return house.year()
+
+
+def workday_year(caller: str) -> Year:
+    """Months weighed and bounded by workdays; branches of their own, or one centre for all."""
+    capacity = {"per_workday": 1, "branches": {"02": 2} if caller == "branch" else {}}
+    plan = rate_plan(goal={"kind": "rate", "rate": "0.9"}, capacity=capacity, caller=caller)
+    house = House("daily_risk", [(plan, frame_of(BRANCHES, "0.9", 2))])
+    for period in ("2026-01", "2026-10", "2026-11"):
+        house.draw(period)
     return house.year()
 
 
@@ -323,8 +397,8 @@ def plain_year(fresh: str = "") -> Year:
     """One branch without strata for three months, by the plan's own weights of the months."""
     plan = rate_plan(strata=[], minimum=0, monthly_plan={"by": "weights", "weights": [1, 1, 4, *[0] * 9], "cut_off": "12-31"})
     house = House("daily_risk", [(plan, lines(FRAME, *(f"{n:03},7,7,,*" for n in range(40))))], fresh=fresh)
-    for period, weights in (("2026-01", (1, 6)), ("2026-02", (1, 5)), ("2026-03", (4, 4))):
-        house.draw(period, weights=weights)
+    for period in ("2026-01", "2026-02", "2026-03"):
+        house.draw(period)
     return house.year()
 
 
@@ -332,14 +406,14 @@ def coverage_year(chain: bool = False) -> Year:
     """Months of marketers: called customers change their developer, one marketer has one customer, one has none."""
     plan = {
         "programme": "marketer_conduct", "goal": {"kind": "coverage", "calls_per_year": 6}, "strata": [], "minimum": 0,
-        "reserve": "1", "seed": {"kind": "chain"} if chain else "random",
+        "reserve": "1", "seed": CHAIN if chain else "random", "capacity": 2,
     }  # fmt: skip
     branch = {f"{n:03}": "01" if n < 25 else "02" for n in range(1, 51)}
     house = House("marketer_conduct", [(plan, lines(FRAME, *(f"{c},{b},{b},,*" for c, b in branch.items())))], chain)
     house.silent = {"040"}
     held = {f"{n:03}": "d1" if n <= 20 else "d2" for n in range(1, 29)} | {"040": "d3"}
     for period in ("2026-02", "2026-03", "2026-06", "2026-11"):
-        house.draw(period, weights=(20, 200), capacity=2, developers=dict(held))
+        house.draw(period, developers=dict(held), reopen=("d3",) if period == "2026-06" else ())
         held[next(c for c in sorted(house.under) if held.get(c) == house.under[c] == "d1")] = "d2"
         held.pop(next(c for c in sorted(house.under, reverse=True) if held.get(c) == "d2"), None)
         held[f"{30 + int(period[5:]):03}"] = "d1"
@@ -350,6 +424,7 @@ def coverage_year(chain: bool = False) -> Year:
 YEARS = {
     "rate, random seeds": rate_year(), "rate, chain": rate_year(chain=True), "rate, one stratum": plain_year(),
     "coverage, random seeds": coverage_year(), "coverage, chain": coverage_year(chain=True),
+    "workdays, branches": workday_year("branch"), "workdays, one centre": workday_year("hq"),
 }  # fmt: skip
 
 
@@ -402,7 +477,8 @@ def test_english_is_the_same_line_by_line(tmp_path, capsys):
     _, en = verdict(folder, capsys, "--lang", "en")
     assert len(zh.splitlines()) == len(en.splitlines())
     assert zh.count("相符  ") == en.count("same  ")
-    assert not re.search("[\u4e00-\u9fff]", en)
+    names = "合规甲|运营乙|装修|断电"  # as people entered them
+    assert not re.search("[\u4e00-\u9fff]", re.sub(names, "", en))
 
 
 # One changed byte
@@ -738,6 +814,74 @@ def develop_a_stranger(year):
     year.tables[name] += "999,d1\n"
 
 
+def take_on_more(year):
+    group = next(group for group in state_of(year, 0)["groups"] if not group["reason"])
+    group["capacity"] += 5
+
+
+def forget_an_approval(year):
+    year.doc["months"][2]["exceptions"].pop()
+
+
+def reopen_without_approval(year):
+    year.doc["months"][5]["exceptions"] = []
+
+
+def share_out_otherwise(year):
+    groups = [group for group in state_of(year, 0)["groups"] if group["reason"] == "capacity"]
+    groups[0]["capacity"] += 1
+    groups[1]["capacity"] -= 1
+
+
+def forget_a_workday(year):
+    state_of(year, 1)["workdays"].remove("2026-11-11")
+
+
+def stop_the_workdays_early(year):
+    state_of(year, 0)["workdays"] = [day for day in state_of(year, 0)["workdays"] if day < "2026-06"]
+
+
+def choose_the_day_of_the_number(year):
+    attempt = year.doc["months"][0]["attempts"][0]
+    day = "2026-01-06"
+    attempt |= {"public_on": day, "public_at": f"{day}T15:40:00.000000+08:00", "link_at": f"{day}T15:50:00.000000+08:00"}
+
+
+def take_a_number_of_another_form(year):
+    attempt = year.doc["months"][0]["attempts"][0]
+    attempt["public"] = "3001.1"
+    year.doc["months"][0]["seed"] = digest(f"daily_risk|2026-01|{attempt['link']}|3001.1")
+
+
+def enter_both_halves_alone(year):
+    year.doc["months"][0]["attempts"][0]["link_by"] = " 运营乙 "
+
+
+def enter_the_link_first(year):
+    year.doc["months"][0]["attempts"][0]["link_at"] = "2026-01-04T10:00:00.000000+08:00"
+
+
+def enter_before_the_commitment(year):
+    year.doc["months"][0]["committed_at"] = "2026-01-05T15:45:00.000000+08:00"
+
+
+def give_up_a_known_seed(year):
+    attempt = year.doc["months"][1]["attempts"][0]
+    attempt |= {"link": link(2), "link_by": "合规甲", "link_at": attempt["public_at"]}
+
+
+def keep_a_longer_chain(year):
+    year.doc["chain"]["links"] = 24
+
+
+def draw_one_who_is_excluded_by_hand(year):
+    year.doc["versions"][0]["excluded_by_hand"][0]["customer_id"] = "0001"
+
+
+def exclude_more_than_were_named(year):
+    year.doc["versions"][0]["excluded_by_hand"] = []
+
+
 def excuse_a_marketer(year):
     group = next(group for group in state_of(year, -1)["groups"] if group["reason"] == "capacity")
     group["reason"] = "exhausted"
@@ -776,7 +920,7 @@ FORGERIES = [
     ("rate, random seeds", change_the_rate, "quota counts"),
     ("rate, random seeds", name_another_programme, "version"),
     ("rate, one stratum", swap_two_ranks, "sample rows"),
-    ("rate, one stratum", weigh_a_month_otherwise, "state owed"),
+    ("rate, one stratum", weigh_a_month_otherwise, "weights owed"),
     ("rate, chain", put_in_another_public_number, "seed"),
     ("rate, chain", put_in_another_link, "link seed"),
     ("rate, chain", put_in_another_link_and_its_seed, "link sample"),
@@ -784,10 +928,26 @@ FORGERIES = [
     ("rate, chain", choose_a_seed_where_the_chain_holds, "random sample"),
     ("rate, chain", forget_the_abort, "link seed"),
     ("rate, chain", abort_without_a_reason, "link"),
-    ("rate, chain", know_the_public_number_before, "link"),
-    ("rate, chain", try_again_on_the_same_day, "link"),
+    ("rate, chain", know_the_public_number_before, "public"),
+    ("rate, chain", try_again_on_the_same_day, "public"),
     ("rate, chain", begin_another_chain, "link"),
     ("rate, chain", break_off_the_chain, "link"),
+    ("rate, random seeds", take_on_more, "capacity"),
+    ("rate, random seeds", forget_an_approval, "capacity"),
+    ("rate, random seeds", reopen_without_approval, "coded"),
+    ("rate, random seeds", draw_one_who_is_excluded_by_hand, "by_hand"),
+    ("rate, random seeds", exclude_more_than_were_named, "by_hand"),
+    ("workdays, one centre", share_out_otherwise, "capacity"),
+    ("workdays, branches", take_on_more, "capacity"),
+    ("workdays, branches", forget_a_workday, "weights"),
+    ("workdays, branches", stop_the_workdays_early, "weights"),
+    ("rate, chain", choose_the_day_of_the_number, "public"),
+    ("rate, chain", take_a_number_of_another_form, "public"),
+    ("rate, chain", enter_both_halves_alone, "entered"),
+    ("rate, chain", enter_the_link_first, "entered"),
+    ("rate, chain", enter_before_the_commitment, "public entered"),
+    ("rate, chain", give_up_a_known_seed, "entered"),
+    ("rate, chain", keep_a_longer_chain, "link"),
     ("coverage, random seeds", swap_two_ranks, "sample rows"),
     ("coverage, random seeds", swap_sample_and_reserve, "sample rows"),
     ("coverage, random seeds", swap_two_of_the_reserve, "sample rows"),
@@ -806,6 +966,70 @@ def test_a_forged_export_with_all_its_hashes_made_anew_is_caught(name, forge, ex
     for line in expected.split():
         words = verifier.LINES[line][0].split("{n}")[-1] or verifier.LINES[line][0].split("{n}")[0]
         assert any(words in got for got in wrong), (line, text)
+
+
+def test_an_attempt_given_up_is_told_with_who_why_and_its_number(tmp_path, capsys):
+    folder = YEARS["rate, chain"].write(tmp_path)
+    _, zh = verdict(folder, capsys)
+    _, en = verdict(folder, capsys, "--lang", "en")
+    assert "2026-02 第 1 次已作废：原公开数值 3002.11（2026-02-04）；合规甲 于 2026-02-04T16:00 作废，原因：断电" in zh
+    assert "2026-02 attempt 1 given up: public number 3002.11 (2026-02-04); by 合规甲 at 2026-02-04T16:00; reason: 断电" in en
+
+
+def test_an_approval_is_told_with_who_and_why(tmp_path, capsys):
+    _, text = verdict(YEARS["rate, random seeds"].write(tmp_path), capsys)
+    assert "01：合规甲 批准当期能力 9，理由：装修" in text
+    assert "03 retail：合规甲 批准重启失败户，理由：装修" in text
+
+
+def test_a_month_sealed_before_workdays_were_is_verified_and_the_line_says_what_was_not(tmp_path, capsys):
+    def age(year):
+        for month in year.doc["months"]:
+            del month["state"]["workdays"]
+
+    code, text = verdict(YEARS["rate, chain"].changed(age).write(tmp_path), capsys)
+    assert code == 0, text
+    assert "2026-01 封存时未记工作日：权数与当期能力照所写，公开数值的日期只核对不早于封存" in text
+
+
+def test_an_export_of_the_form_before_names_the_verifier_that_goes_with_it(tmp_path, capsys):
+    folder = YEARS["rate, one stratum"].write(tmp_path)
+    plan = json.loads((folder / "plan.json").read_text(encoding="utf-8")) | {"format": "huifang-proof-1"}
+    (folder / "plan.json").write_text(canonical(plan) + "\n", encoding="utf-8")
+    code, text = verdict(folder, capsys)
+    assert code == 2
+    assert "请用该文件夹内原有的 verify_sample.py 核验" in text
+
+
+def test_what_cannot_be_read_to_its_end_is_not_verified_and_never_a_traceback(tmp_path):
+    folder = YEARS["rate, one stratum"].write(tmp_path)
+    (folder / "verify_sample.py").write_bytes(VERIFIER.read_bytes())
+    frame = (folder / "frame.csv.gz").read_bytes()
+    damages: list[Callable[[], Any]] = [
+        lambda: (folder / "frame.csv.gz").write_bytes(packed(lines(FRAME, "002,7,7,,*", "001,7,7,,*"))),
+        lambda: (folder / "frame.csv.gz").write_bytes(packed(lines("client,branch"))),
+        lambda: (folder / "frame.csv.gz").write_bytes(frame[:40]),
+        lambda: (folder / "plan.json").write_bytes(b"\xff\xfe"),
+        lambda: (folder / "plan.json").unlink(),
+    ]
+    for damage in damages:
+        damage()
+        for lang, verdict_words in (("zh_CN", "结论：未能核验"), ("en", "Result: NOT VERIFIED")):
+            words = [sys.executable, "-I", "-S", str(folder / "verify_sample.py"), "--lang", lang]
+            done = subprocess.run(words, cwd="/", capture_output=True, text=True, check=False)
+            assert (done.returncode, done.stderr) == (2, ""), done.stderr
+            assert done.stdout.splitlines()[-1].startswith(verdict_words)
+            assert "b'" not in done.stdout
+            assert "Error" not in done.stdout
+
+
+def test_its_help_is_in_both_languages(capsys):
+    with pytest.raises(SystemExit):
+        verifier.main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for words in ("导出所在文件夹", "folder of the export", "未能核验 / NOT VERIFIED", "显示本说明 / show this text", "zh_CN"):
+        assert words in text
+    assert "positional arguments" not in text
 
 
 def test_differing_rows_of_the_sample_are_named(tmp_path, capsys):
@@ -986,7 +1210,10 @@ def check_strange_values(year: Year, count: int, folder: Path, capsys: pytest.Ca
             assert code or path[-1] in HARMLESS or "plan" in path or path[3:5] == ("groups", 3), (path, item, text)
 
 
-HARMLESS = {"as_of", "calendar_version", "public_on", "aborted", "reason", "weight", "weight_left", "links"}
+HARMLESS = {
+    "as_of", "calendar_version", "aborted", "reason", "approver", "calls", "public_by", "link_by", "aborted_by", "public_at",
+    "link_at", "aborted_at", "committed_at", "customer_id", "excluded_by_hand",
+}  # fmt: skip
 """What may be another value without the draw being another; the hashes of states and plans were published."""
 
 

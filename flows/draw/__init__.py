@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 from prefect import flow, get_run_logger
 
 from flows.draw.calls import activate_reserve, hand_over_calls, withdraw_calls
-from flows.draw.month import commit_month, draw_once
+from flows.draw.month import commit_month, draw_once, require_due_days
 from flows.draw.seed import find_seed, mail_commitment
 from flows.draw.year import freeze_year
 from models import sampling
@@ -51,9 +51,11 @@ def draw_sample(
                 year.id, rules.programme, span.first.year,
             )  # fmt: skip
             return {"drawn": 0, "waiting": 1}
-        seed = find_seed(store, rules, issued, span, now=now)
         with store.begin() as session:
             is_drawn = session.get(Draw, issued.id) is not None
+        if not is_drawn:
+            require_due_days(calendar, rules, max(as_of, issued.as_of))
+        seed = find_seed(store, rules, issued, span, now=now)
         if not is_drawn:
             if isinstance(rules.seed, ChainSeed):
                 mail_commitment(settings, store, rules, year, issued, as_of=as_of, now=now)

@@ -44,6 +44,8 @@ def commit_month(
         chain = records.chain_of(session, year)
         if isinstance(rules.seed, ChainSeed) and chain is None:
             return None
+        # A month that is committed and then cannot be drawn would block those after it.
+        require_due_days(calendar, rules, span.last if isinstance(rules.seed, ChainSeed) else as_of)
         later = records.later_campaigns(session, year.id, span.name)
         if later:
             raise sampling.DrawError(
@@ -83,6 +85,7 @@ def commit_month(
         "version": year.version,
         "as_of": as_of.isoformat(),
         "calendar_version": calendar.version,
+        "workdays": campaign.listed_workdays(rules, span, calendar, as_of, now),
         "plan_sha256": year.plan_sha256,
         "frame_sha256": year.frame_sha256,
         "k0": chain.k0 if chain else "",
@@ -117,6 +120,11 @@ def commit_month(
             at=now,
         )
     return issued
+
+
+def require_due_days(calendar: Calendar, rules: Programme, last: date) -> None:
+    """Raise MissingCalendar, naming the file to write, unless calls assigned until a day have due dates."""
+    calendar.add(last, rules.due_workdays)
 
 
 @dataclass(frozen=True)
@@ -156,42 +164,21 @@ def count_state(
         inside = drawn_under
         if year.version > 1:
             inside = drawn_under.loc[drawn_under.index.isin(_codes_of(settings, con, year, list(status.index)).index)]
-        taken = _code(status, inside[["group_key", "stratum"]])
+        taken = campaign.code_taken(status, inside[["group_key", "stratum"]])
         found = find_developers(settings, store, con, rules.goal, year, developers_path, taken, as_of=as_of)
         return State(taken, found.owed, found.slices, until, found.sha256)
     # Under a changed plan who was taken before is coded as its frame codes him (DRAW 12).
     codes = drawn_under if year.version == 1 else _codes_of(settings, con, year, list(status.index))
-    taken = _code(status, codes[["group_key", "stratum"]])
-    return State(taken, *owed_by_plan(store, year, taken), until)
-
-
-def _code(status: pd.Series, codes: pd.DataFrame) -> pd.DataFrame:
-    """The taken list: each customer with the group and stratum he is coded under; outside where he has none."""
-    taken = pd.DataFrame({"customer_id": status.index.astype("str"), "status": status.to_numpy()})
-    taken = taken.merge(codes.reset_index(), on="customer_id", how="left")
-    taken["status"] = taken["status"].mask(taken["group_key"].isna(), "outside")
-    filled = taken.fillna({"group_key": "", "stratum": ""}).astype("str")
-    return filled[["customer_id", "group_key", "stratum", "status"]]
+    taken = campaign.code_taken(status, codes[["group_key", "stratum"]])
+    with store.begin() as session:
+        quota, strata = records.quota_of(session, year.id), records.strata_of(session, year.id)
+    return State(taken, *campaign.owed_by_plan(quota, strata, taken), until)
 
 
 def _codes_of(settings: Settings, con: ibis.BaseBackend, year: ProgrammeYear, ids: list[str]) -> pd.DataFrame:
     frozen = lake.open_file(settings, year.frame_path, con)
     wanted = frozen.semi_join(frame.customer_ids(ids), "customer_id")
     return wanted.select("customer_id", "group_key", "stratum").execute().set_index("customer_id")
-
-
-def owed_by_plan(store: Store, year: ProgrammeYear, taken: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What each branch owes and how many of each stratum were never taken, under the plan of the year."""
-    with store.begin() as session:
-        quota, strata = records.quota_of(session, year.id), records.strata_of(session, year.id)
-    inside = taken[taken["status"] != "outside"]
-    gone = inside.groupby(["group_key", "stratum"]).size().rename("gone").reset_index()
-    slices = strata.merge(gone, on=["group_key", "stratum"], how="left")
-    slices["never_taken"] = slices["customers"] - slices["gone"].fillna(0).astype(int)
-    slices = slices[["group_key", "stratum", "customers", "minimum", "never_taken"]]
-    never = slices.groupby("group_key")["never_taken"].sum()
-    owed = quota.assign(never_taken=quota["group_key"].map(never).fillna(0).astype(int), reason="")
-    return owed[["group_key", "branch_no", "eligible", "goal", "never_taken", "reason"]], slices
 
 
 @dataclass(frozen=True)
@@ -243,11 +230,7 @@ def find_developers(
         )  # fmt: skip
     owed = pd.DataFrame(rows, columns=["group_key", "branch_no", "eligible", "goal", "never_taken", "reason"])
     owed = owed.astype({"group_key": "str", "branch_no": "str", "reason": "str"})
-    slices = owed[owed["eligible"] > 0].assign(
-        stratum=lambda o: o["group_key"], customers=lambda o: o["eligible"], minimum=0
-    )
-    columns = ["group_key", "stratum", "customers", "minimum", "never_taken"]
-    return Developed(owed, slices[columns].reset_index(drop=True), lake.text_sha256(con, kept))
+    return Developed(owed, campaign.slices_of_marketers(owed), lake.text_sha256(con, kept))
 
 
 def kept_back(settings: Settings, issued: Campaign, fallback: pd.DataFrame) -> list[str]:
@@ -296,6 +279,7 @@ def draw_once(
     found["form"] = found["developer_id"].map(lambda developer: "conduct" if developer else "risk_warning")
 
     sample = found[found["kind"] == "sample"].sort_values(["branch_no", "group_key", "stratum", "rank"])
+    _check_filled(issued, sample, places)
     with store.begin() as session:
         draw = Draw(
             campaign_id=issued.id,
@@ -315,4 +299,21 @@ def draw_once(
             subject=issued.id,
             payload={"sample": draw.sample_sha256},
             at=now,
+        )
+
+
+def _check_filled(issued: Campaign, sample: pd.DataFrame, places: pd.DataFrame) -> None:
+    """Raise DrawError unless every stratum's places have a customer; a sample that is short would never be noticed."""
+    keys = ["group_key", "stratum"]
+    found = sample.groupby(keys).size()
+    short = [
+        f"{group} {stratum}: {found.get((group, stratum), 0)} of {count}"
+        for group, stratum, count in places[[*keys, "places"]].itertuples(index=False, name=None)
+        if found.get((group, stratum), 0) != count
+    ]
+    if short:
+        raise sampling.DrawError(
+            f"{issued.id}: the frame in the lake, or the places in the store, are no longer those that were committed: "
+            f"{'; '.join(short[:5])}{' …' if len(short) > 5 else ''} customers were found for the places dealt; nothing is "
+            "drawn. Restore lake and store from one backup and run the draw again"
         )

@@ -2,6 +2,7 @@
 
 import secrets
 from datetime import date, datetime
+from typing import Any
 
 from prefect import get_run_logger
 
@@ -60,9 +61,9 @@ def mail_commitment(
         chain = records.chain_of(session, year)
         valid = roster.valid_on(lake.read_roster(settings, records.snapshot_of(session, "roster", as_of).path), as_of)
         mails = records.mails_of(session, issued.id)
-        number = len(records.attempts_of(session, issued.id))
+        attempts = records.attempts_of(session, issued.id)
     assert chain is not None, "a campaign is committed after its chain"
-    pieces = []
+    number, pieces = len(attempts), []
     for role in WITNESSES:
         sequence = outbox.attempt(mails, "commitment", roster.HQ, role, number)
         to = roster.recipient(valid, roster.HQ, role)
@@ -80,7 +81,8 @@ def mail_commitment(
             "commitment", settings.language, title=rules.title.model_dump()[settings.language], period=issued.period,
             number=number, programme_year=year.id, frame_sha256=year.frame_sha256, plan_sha256=year.plan_sha256,
             k0=chain.k0, state_sha256=issued.state_sha256, committed_at=issued.committed_at,
-            public=_public_words(rules, settings.language), sender_name=settings.mail_name,
+            public=_public_words(rules, settings.language),
+            given_up=[_given_up(one) for one in attempts[:-1]], sender_name=settings.mail_name,
         )  # fmt: skip
         pieces.append(
             outbox.write(settings, "commitment", issued.id, roster.HQ, role, sequence, to.email, words, now=now)
@@ -88,6 +90,14 @@ def mail_commitment(
     if pieces:
         with outbox.opened(settings, store, run=f"draw {now.isoformat()}", now=now) as out:
             out.deliver("commitment", iter(pieces))
+
+
+def _given_up(attempt: campaign.Attempt) -> dict[str, Any]:
+    assert attempt.abort_entry is not None, "an attempt before the last was given up"
+    return {
+        "number": attempt.number, "public": attempt.public, "public_on": attempt.public_on, "reason": attempt.aborted,
+        "by": attempt.abort_entry.by, "at": attempt.abort_entry.at,
+    }  # fmt: skip
 
 
 def _public_words(rules: Programme, language: str) -> str:

@@ -1,6 +1,10 @@
 """Verify: recompute every month of a programme year up to a campaign, and write what a stranger needs to do the same."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,31 +13,57 @@ import pandas as pd
 from sqlalchemy.orm import Session
 
 from models import CallbackError, assignment, campaign, frame, sampling
+from models.calendar import SHANGHAI, Calendar, MissingCalendar
 from models.calendar import period as read_period
-from models.programme import CoverageGoal, Programme
-from models.tables import Campaign, Chain, Draw, ProgrammeYear, Seed
+from models.programme import ChainSeed, CoverageGoal, Programme
+from models.tables import Campaign, Chain, Draw, HandMade, ProgrammeYear, Seed
 from tasks import export, lake, records
-from tasks.settings import Settings, SettingsError
-from tasks.store import Store, hash_payload
+from tasks.settings import Settings, read_calendar
+from tasks.store import Store, find_broken_row, hash_payload
+
+
+class VerifyError(CallbackError):
+    """A row that a verification needs and that is missing from the store."""
 
 
 class Check(NamedTuple):
-    """One thing recomputed: what, whether it is the same, and what was found."""
+    """One thing recomputed: what, whether it is the same (None: it could not be compared), and what was found."""
 
     name: str
-    is_same: bool
+    is_same: bool | None
     found: str
+
+
+@dataclass(frozen=True)
+class Month:
+    """A drawn month as the store has it, beside what its verification needs of its year."""
+
+    issued: Campaign
+    year: ProgrammeYear
+    draw: Draw
+    seed: Seed
+    rules: Programme
+    chain: Chain | None
+    """Of the programme year."""
+    in_use: Calendar
+    label: str
 
 
 def verify(settings: Settings, store: Store, campaign_id: str) -> list[Check]:
     """Everything recomputed about a campaign and the months before it, in order of period."""
     with store.begin() as session:
-        issued, year, _ = records.campaign_of(session, campaign_id)
+        issued, year = _campaign_of(session, campaign_id)
+        if year is None:
+            return [Check("programme year", False, f"{campaign_id} names {issued.programme_year_id}, which is missing")]
         versions = records.programme_years(session, year.programme, year.year)
         months = _drawn_until(session, year, issued.period)
         chain = records.chain_of(session, year)
-    con = lake.connect(settings)
-    checks: list[Check] = []
+        broken = find_broken_row(session)
+    con, in_use = lake.connect(settings), read_calendar(settings)
+    checks = [Check("audit chain", broken is None, "whole" if broken is None else f"row {broken} is not as written")]
+    if months[-1].id != campaign_id or campaign_id != f"{year.programme}-{issued.period}":
+        checks.append(Check("programme year", False, f"{campaign_id} is not a month of {year.id}"))
+        return checks
     if chain is not None:
         first = versions[0]
         is_same = (chain.frame_sha256, chain.plan_sha256) == (first.frame_sha256, first.plan_sha256)
@@ -41,15 +71,51 @@ def verify(settings: Settings, store: Store, campaign_id: str) -> list[Check]:
     used = {month.programme_year_id for month in months}
     for one in versions:
         if one.id in used:
-            checks += check_year(settings, store, con, one, label="" if len(used) == 1 else f"{one.id}: ")
+            label = "" if len(used) == 1 else f"{one.id}: "
+            with _told(checks, f"{label}programme year"):
+                checks += check_year(settings, store, con, one, label=label)
     if not all(check.is_same for check in checks if check.name.endswith(": frame") or check.name == "frame"):
         return checks
     before: set[str] = set()
-    for month in months:
-        label = "" if month.id == campaign_id else f"{month.period}: "
-        found, before = check_month(settings, store, con, month, chain, before, label=label)
-        checks += found
+    for issued in months:
+        label = "" if issued.id == campaign_id else f"{issued.period}: "
+        with _told(checks, f"{label}month"):
+            with store.begin() as session:
+                month = _month_of(session, issued, chain, in_use, label)
+                called = set(records.calls_of(session, issued.id)["customer_id"])
+            for check in check_month(settings, store, con, month, before):
+                checks.append(check)
+            before = before | called
     return checks
+
+
+def _campaign_of(session: Session, campaign_id: str) -> tuple[Campaign, ProgrammeYear | None]:
+    if campaign_id not in records.drawn_campaigns(session) or (issued := session.get(Campaign, campaign_id)) is None:
+        records.campaign_of(session, campaign_id)  # raises naming those there are
+        raise AssertionError("a campaign without a row was never drawn")
+    return issued, session.get(ProgrammeYear, issued.programme_year_id)
+
+
+@contextmanager
+def _told(checks: list[Check], name: str) -> Iterator[None]:
+    """What stops a recomputation is what it found: a row changed or missing, a file that cannot be read."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 (whatever a forger wrote into the store, the verdict is a line)
+        words = str(error).strip().splitlines() or [""]
+        checks.append(Check(name, False, f"cannot be recomputed, {type(error).__name__}: {words[0][:300]}"))
+
+
+def _month_of(session: Session, issued: Campaign, chain: Chain | None, in_use: Calendar, label: str) -> Month:
+    year, draw = session.get(ProgrammeYear, issued.programme_year_id), session.get(Draw, issued.id)
+    seed = records.seed_of(session, issued.id)
+    missing = [
+        name for name, row in (("programme year", year), ("row of the draw", draw), ("seed", seed)) if row is None
+    ]
+    if year is None or draw is None or seed is None:
+        raise VerifyError(f"{issued.id}: {', '.join(missing)} missing from the store")
+    rules = Programme.model_validate_json(year.plan)
+    return Month(issued, year, draw, seed, rules, chain, in_use, label)
 
 
 def _drawn_until(session: Session, year: ProgrammeYear, period: str) -> list[Campaign]:
@@ -114,49 +180,45 @@ def _rows(table: pd.DataFrame) -> list[tuple[Any, ...]]:
     return sorted(tuple(row) for row in table.astype(object).itertuples(index=False))
 
 
-def check_month(
-    settings: Settings, store: Store, con: Any, issued: Campaign, chain: Chain | None, before: set[str], *, label: str
-) -> tuple[list[Check], set[str]]:
-    """Commitment, seed and sample of one month; before: who was taken in earlier months. Gives who is taken after it."""
+def check_month(settings: Settings, store: Store, con: Any, month: Month, before: set[str]) -> Iterator[Check]:
+    """Commitment, seed and sample of one month; before: who was called in earlier months."""
+    issued, year, draw, seed, label = month.issued, month.year, month.draw, month.seed, month.label
     with store.begin() as session:
-        year, draw = session.get_one(ProgrammeYear, issued.programme_year_id), session.get_one(Draw, issued.id)
         groups, strata = records.groups_of(session, issued.id), records.campaign_strata_of(session, issued.id)
         earlier = records.taken_of(session, year.id, before=issued.id)
         called = set(records.calls_of(session, issued.id)["customer_id"])
         rows = records.rows_as_of(session, year.id, issued.rows_until)
         ends = records.ends(session)
-        stored, seed = records.drawn_of(session, issued.id), records.seed_of(session, issued.id)
-    if seed is None:
-        raise SettingsError(f"{issued.id}: its seed is missing from the store")
-    rules = Programme.model_validate_json(year.plan)
-    found: list[Check] = []
+        stored = records.drawn_of(session, issued.id)
     taken = list(earlier["customer_id"])
+    frozen, developers, workdays = lake.open_file(settings, year.frame_path, con), None, list[str]()
     if not issued.state_path:
         state_sha256 = campaign.text_sha256(campaign.old_state_text(groups, strata, taken))
-        found.append(Check(f"{label}state", state_sha256 == issued.state_sha256, state_sha256))
-        kept_back, developers, k0 = taken, None, ""
+        yield Check(f"{label}state", state_sha256 == issued.state_sha256, state_sha256)
+        kept_back, k0 = taken, ""
     else:
         try:
             text = lake.read_text(settings, issued.state_path)
             state = json.loads(text)
         except (lake.LakeError, ValueError) as error:
-            return [Check(f"{label}state", False, f"unreadable: {error}")], before
+            yield Check(f"{label}state", False, f"unreadable: {error}")
+            return
         state_sha256 = campaign.text_sha256(text)
-        found.append(Check(f"{label}state", state_sha256 == issued.state_sha256, state_sha256))
-        found.append(check_header(state, issued, year, chain, label=label))
-        found.append(check_counts(rules, year, state, groups, strata, label=label))
-        found.append(check_taken(state, earlier, rows, ends, issued, label=label))
-        kept_back, k0 = campaign.blocked(text), str(state["k0"])
-        developers = None
+        yield Check(f"{label}state", state_sha256 == issued.state_sha256, state_sha256)
+        kept_back, k0, workdays = campaign.blocked(text), str(state["k0"]), list(state.get("workdays", ()))
         if issued.developers_path:
             try:
                 developers = lake.open_file(settings, issued.developers_path, con)
                 sha256 = lake.text_sha256(con, developers)
             except Exception as error:  # noqa: BLE001 (each engine has its own word for a damaged file)
-                return [*found, Check(f"{label}developers", False, f"unreadable: {error}")], before
-            found.append(Check(f"{label}developers", sha256 == state["developers_sha256"], sha256))
-    found.append(check_seed(store, issued, seed, chain, rules, k0, label=label))
-    frozen = lake.open_file(settings, year.frame_path, con)
+                yield Check(f"{label}developers", False, f"unreadable: {error}")
+                return
+            yield Check(f"{label}developers", sha256 == state["developers_sha256"], sha256)
+        yield check_header(state, month)
+        yield check_calendar(workdays, month)
+        yield from check_counts(store, con, month, state, groups, strata, earlier, frozen, developers)
+        yield check_taken(state, earlier, rows, ends, issued, label=label)
+    yield from check_seed(store, month, workdays, k0)
     again = sampling.draw(
         frame.drawing_frame(frozen, developers), frame.customer_ids(kept_back),
         ibis.memtable(strata[["group_key", "stratum", "places", "reserve"]]), seed.seed,
@@ -166,21 +228,17 @@ def check_month(
     )
     again_sha256 = campaign.text_sha256(campaign.sample_text(again))
     stored_sha256 = campaign.text_sha256(campaign.sample_text(stored))
-    found += [
-        Check(f"{label}tickets by hashlib", tickets, f"{len(again)} tickets"),
-        Check(f"{label}sample drawn again", again_sha256 == draw.sample_sha256, again_sha256),
-        Check(f"{label}sample in the store", stored_sha256 == draw.sample_sha256, stored_sha256),
-        check_calls(again, called, before, taken, label=label),
-        check_forms(stored, draw, seed, label=label),
-        check_decisions(store, issued, draw, seed, label=label),
-    ]
-    return found, before | called
+    yield Check(f"{label}tickets by hashlib", tickets, f"{len(again)} tickets")
+    yield Check(f"{label}sample drawn again", again_sha256 == draw.sample_sha256, again_sha256)
+    yield Check(f"{label}sample in the store", stored_sha256 == draw.sample_sha256, stored_sha256)
+    yield check_calls(again, called, before, taken, label=label)
+    yield check_forms(stored, draw, seed, label=label)
+    yield check_decisions(store, month)
 
 
-def check_header(
-    state: dict[str, Any], issued: Campaign, year: ProgrammeYear, chain: Chain | None, *, label: str
-) -> Check:
+def check_header(state: dict[str, Any], month: Month) -> Check:
     """What the committed text says of its day, plan, calendar and chain beside the rows of the store."""
+    issued, year, chain = month.issued, month.year, month.chain
     told = {
         "campaign": issued.id,
         "period": issued.period,
@@ -188,10 +246,40 @@ def check_header(
         "version": year.version,
         "as_of": issued.as_of.isoformat(),
         "calendar_version": issued.calendar_version,
+        "plan_sha256": year.plan_sha256,
+        "frame_sha256": year.frame_sha256,
         "k0": chain.k0 if chain else "",
     }
     wrong = sorted(key for key, value in told.items() if state.get(key) != value)
-    return Check(f"{label}day, plan, calendar and K₀", not wrong, ", ".join(wrong) or str(issued.as_of))
+    return Check(f"{month.label}day, plan, calendar and K₀", not wrong, ", ".join(wrong) or str(issued.as_of))
+
+
+def check_calendar(workdays: list[str], month: Month) -> Check:
+    """The workdays that a month was committed with beside those of the calendar in use.
+
+    Another version of the calendar is no fault of the month; which days it has otherwise is said.
+    """
+    name, known, now = f"{month.label}workdays", month.issued.calendar_version, month.in_use.version
+    if not workdays:
+        if known == now:
+            return Check(name, True, f"calendar {known}")
+        return Check(
+            name, None,
+            f"the month was committed with calendar {known} and without its workdays; in use is {now}: weights and capacity "
+            "are believed, the day of the public number is only known to be later",
+        )  # fmt: skip
+    first, last = date.fromisoformat(workdays[0]), date.fromisoformat(workdays[-1])
+    try:
+        others = {day.isoformat() for day in month.in_use.workdays(first, last)} ^ {*workdays}
+    except MissingCalendar:
+        return Check(name, None, f"the calendar in use, {now}, does not know {first.year} to {last.year} any more")
+    if not others:
+        return Check(name, True, f"{len(workdays)} from {first} to {last}")
+    return Check(
+        name, None if known != now else False,
+        f"the calendar in use, {now}, differs from the committed {known} on {', '.join(sorted(others)[:5])}: look the notice "
+        "of the State Council up; the month is recomputed with the committed workdays",
+    )  # fmt: skip
 
 
 def check_forms(stored: pd.DataFrame, draw: Draw, seed: Seed, *, label: str) -> Check:
@@ -202,55 +290,164 @@ def check_forms(stored: pd.DataFrame, draw: Draw, seed: Seed, *, label: str) -> 
     return Check(f"{label}counts, attempt and forms", is_same, f"{counts[0]} + {counts[1]}")
 
 
-def check_decisions(store: Store, issued: Campaign, draw: Draw, seed: Seed, *, label: str) -> Check:
-    """Commitment, seed and draw as the audit chain kept them."""
+def check_decisions(store: Store, month: Month) -> Check:
+    """Commitment, entries, seed and draw, and the approvers' rows that applied, as the audit chain kept them."""
+    issued = month.issued
     with store.begin() as session:
-        said, is_chained = records.decisions_on(session, issued.id), records.is_chained(session)
+        said = records.decisions_on(session, issued.id)
+        given = records.decisions_on(session, f"{month.year.programme}-{month.year.year}")
+        attempts = records.attempts_of(session, issued.id)
+        applied = _exceptions_of(session, month)
     expected = {
-        ("commit", hash_payload({"state": issued.state_sha256})),
-        ("seed", hash_payload({"seed": seed.seed})),
-        ("draw", hash_payload({"sample": draw.sample_sha256})),
+        "commit": [{"state": issued.state_sha256}],
+        "seed": [{"seed": month.seed.seed}],
+        "draw": [{"sample": month.draw.sample_sha256}],
+        "abort": [{"attempt": one.number, "reason": one.aborted} for one in attempts if one.aborted],
+        "reveal public": [
+            {"attempt": one.number, "value": one.public, "on": str(one.public_on)} for one in attempts if one.public
+        ],
     }
     # A second seed or draw of one campaign is as wrong as a missing one.
-    missing = sorted(action for action, payload in expected if [p for a, p in said if a == action] != [payload])
-    found = ", ".join(missing) + " otherwise" if missing else "chained" if is_chained else "the chain is broken"
-    return Check(f"{label}audit chain", not missing and is_chained, found)
+    wrong = [
+        action
+        for action, payloads in expected.items()
+        if [payload for _, told, payload in said if told == action] != [hash_payload(one) for one in payloads]
+    ]
+    committed = next((place for place, action, _ in said if action == "commit"), 0)
+    told = {(action, payload) for place, action, payload in given if place < committed}
+    wrong += [
+        f"exception {row.kind} of {row.group_key}"
+        for row in applied
+        if (f"exception {row.kind}", hash_payload(_audited(row))) not in told
+    ]
+    found = ", ".join(wrong) + " otherwise" if wrong else f"{len(said)} rows"
+    return Check(f"{month.label}audit rows", not wrong, found)
+
+
+def _exceptions_of(session: Session, month: Month) -> list[HandMade]:
+    """The approvers' rows that applied to a month: a group's capacity, a stratum's reopened failures."""
+    name, year = month.year.programme, month.year.year
+    return [
+        row
+        for kind in ("capacity", "reopen")
+        for row in records.hand_made(session, name, year, kind)
+        if row.period == month.issued.period
+    ]
+
+
+def _audited(row: HandMade) -> dict[str, Any]:
+    return {"id": row.id, "note": row.note, "period": row.period, "group": row.group_key, "calls": row.calls}
 
 
 def check_counts(
-    rules: Programme,
-    year: ProgrammeYear,
+    store: Store,
+    con: Any,
+    month: Month,
     state: dict[str, Any],
     groups: pd.DataFrame,
     strata: pd.DataFrame,
-    *,
-    label: str,
-) -> Check:
-    """What every group and stratum was dealt, dealt again from the committed counts."""
-    span = read_period(state["period"])
+    earlier: pd.DataFrame,
+    frozen: Any,
+    developers: Any,
+) -> Iterator[Check]:
+    """Weights, capacity, states and places of a month, dealt again from plan, workdays, frame, taken list and approvals."""
+    label, rules, span = month.label, month.rules, read_period(state["period"])
+    told_groups = pd.DataFrame(state["groups"], columns=list(campaign.GROUPS.columns))
+    told_strata = pd.DataFrame(state["strata"], columns=list(campaign.STRATA.columns))
+    is_told = _rows(told_groups) == _rows(groups[list(campaign.GROUPS.columns)])
+    is_told &= _rows(told_strata) == _rows(strata[list(campaign.STRATA.columns)])
+    yield Check(f"{label}counts in the store", is_told, f"{len(groups)} groups, {len(strata)} strata")
+
+    with store.begin() as session:
+        applied = _exceptions_of(session, month)
+        quota, held = records.quota_of(session, month.year.id), records.strata_of(session, month.year.id)
+    weights = (int(state["weight"]), int(state["weight_left"]))
+    calendar = _calendar_of(list(state.get("workdays", ())), month)
+    pace = campaign.pace_of(rules, span, calendar, month.issued.as_of) if calendar else None
+    capacities = {row.group_key: row.calls for row in applied if row.kind == "capacity"}
+    approved = [(row.group_key, row.stratum) for row in applied if row.kind == "reopen"]
+    if pace is None:
+        # Without the workdays of that time the written weights and capacities stand for those that follow from them.
+        pace = campaign.Pace(*weights, 0)
+        capacities = {str(k): int(n) for k, n in zip(told_groups["group_key"], told_groups["capacity"], strict=True)}
+    else:
+        found = f"{pace.weight} of {pace.weight_left}, {pace.workdays} workdays left"
+        yield Check(f"{label}weights", weights == (pace.weight, pace.weight_left), found)
+
     listed = pd.DataFrame(state["taken"], columns=["customer_id", "status"]).astype("str")
-    told_groups, told_strata = pd.DataFrame(state["groups"]), pd.DataFrame(state["strata"])
-    if told_groups.empty:
-        told_groups = groups.iloc[:0]
-    same = (
-        _rows(told_groups[list(campaign.GROUPS.columns)]) == _rows(groups[list(campaign.GROUPS.columns)])
-        and _rows(told_strata[list(campaign.STRATA.columns)] if len(told_strata) else strata.iloc[:0])
-        == _rows(strata[list(campaign.STRATA.columns)])
-        and state["frame_sha256"] == year.frame_sha256
-        and state["plan_sha256"] == year.plan_sha256
-    )
-    pace = campaign.Pace(state["weight"], state["weight_left"], 0)
-    again = campaign.deal_counted(rules, groups, strata, pace, month=span.first.month)
-    same_places = _rows(again.groups) == _rows(groups[list(campaign.GROUPS.columns)]) and _rows(again.strata) == _rows(
-        strata[list(campaign.STRATA.columns)]
-    )
-    whole = int(groups["completed"].sum() + groups["open"].sum() + groups["failed"].sum())
-    counted = len(listed) - int(listed["status"].eq("outside").sum())
-    # A marketer who left takes his calls out of the groups, not out of the taken list.
-    balanced = whole == counted or (isinstance(rules.goal, CoverageGoal) and whole <= counted)
-    return Check(
-        f"{label}places dealt again", same and same_places and balanced, f"{int(groups['places'].sum())} places"
-    )
+    plain = listed.assign(status=listed["status"].replace({"reopened": "failed"}))
+    inside = frozen.semi_join(frame.customer_ids(list(listed["customer_id"])), "customer_id")
+    codes = inside.select("customer_id", "group_key", "stratum").execute().set_index("customer_id")
+    if isinstance(rules.goal, CoverageGoal):
+        drawn_under = earlier.drop_duplicates("customer_id", keep="last").set_index("customer_id")
+        codes = drawn_under.loc[drawn_under.index.isin(codes.index), ["group_key", "stratum"]]
+        owed, slices = _owed_by_developer(con, rules.goal, groups, developers, frozen, list(listed["customer_id"]))
+        taken = campaign.code_taken(plain.set_index("customer_id")["status"], codes)
+    else:
+        taken = campaign.code_taken(plain.set_index("customer_id")["status"], codes)
+        owed, slices = campaign.owed_by_plan(quota, held, taken)
+    taken = campaign.reopen_failures(taken, slices, approved)
+    outside = {*taken.loc[taken["status"] == "outside", "customer_id"]}
+    reopened = {*taken.loc[taken["status"] == "reopened", "customer_id"]}
+    wrong = outside ^ {*listed.loc[listed["status"] == "outside", "customer_id"]}
+    wrong |= reopened ^ {*listed.loc[listed["status"] == "reopened", "customer_id"]}
+    yield Check(
+        f"{label}coded by the frame, reopened by approval", not wrong,
+        f"{len(outside)} outside, {len(reopened)} reopened" + (f", {len(wrong)} otherwise" if wrong else ""),
+    )  # fmt: skip
+    again = campaign.deal(rules, owed, slices, taken, pace, month=span.first.month, capacities=capacities)
+    for name, table, right, columns in (
+        ("completed, open and failed", told_groups, again.groups, ["eligible", "goal", "completed", "open", "failed"]),
+        ("state and left of strata", told_strata, again.strata, ["stratum", "customers", "minimum", "state", "left"]),
+        ("capacity", told_groups, again.groups, ["branch_no", "capacity"]),
+        ("owed, share and shortfall", told_groups, again.groups, ["owed", "share", "places", "shortfall", "reason"]),
+        ("places dealt again", told_strata, again.strata, ["stratum", "places", "reserve"]),
+    ):
+        keyed = ["group_key", *columns]
+        others = {row[0] for row in {*_rows(table[keyed])} ^ {*_rows(right[keyed])}}
+        whole = f"{int(right['places'].sum())} places" if "places" in columns else f"{len(right)} rows"
+        if name == "capacity" and applied:
+            whole += "".join(f"; {r.group_key}: {r.calls} by {r.approver}" for r in applied if r.kind == "capacity")
+        if name == "capacity" and calendar is None:
+            continue
+        yield Check(
+            f"{label}{name}", not others, whole if not others else f"otherwise: {', '.join(sorted(others)[:5])}"
+        )
+
+
+def _calendar_of(workdays: list[str], month: Month) -> Calendar | None:
+    """The calendar a month was committed with; None where only its version is known and another one is in use."""
+    if workdays:
+        return campaign.calendar_of(workdays, month.issued.calendar_version, month.year.year)
+    return month.in_use if month.issued.calendar_version == month.in_use.version else None
+
+
+def _owed_by_developer(
+    con: Any, goal: CoverageGoal, groups: pd.DataFrame, developers: Any, frozen: Any, taken: list[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What each marketer owes by who developed whom at the commitment; the staff of that day is told by the groups."""
+    mine = developers.semi_join(frozen, "customer_id")
+    never = mine.anti_join(frame.customer_ids(taken), "customer_id")
+    count = {
+        name: {str(k): int(n) for k, n in table.developer_id.value_counts(name="n").execute().itertuples(index=False)}
+        for name, table in (("eligible", mine), ("never_taken", never))
+    }
+    known = groups.set_index("group_key")
+    keys = sorted({*known.index} | {*count["eligible"]})
+    reasons = known["reason"].where(known["reason"].isin(["excluded", "no_customers"]), "").to_dict()
+    branches = known["branch_no"].to_dict()
+    owed = pd.DataFrame(
+        [
+            (
+                key, branches.get(key, ""), count["eligible"].get(key, 0),
+                min(goal.calls_per_year, count["eligible"].get(key, 0)), count["never_taken"].get(key, 0),
+                "" if count["eligible"].get(key) else reasons.get(key, ""),
+            )
+            for key in keys
+        ],
+        columns=["group_key", "branch_no", "eligible", "goal", "never_taken", "reason"],
+    ).astype({"group_key": "str", "branch_no": "str", "reason": "str"})  # fmt: skip
+    return owed, campaign.slices_of_marketers(owed)
 
 
 def check_taken(
@@ -285,31 +482,52 @@ def check_taken(
     )  # fmt: skip
 
 
-def check_seed(
-    store: Store, issued: Campaign, seed: Seed, chain: Chain | None, rules: Programme, k0: str, *, label: str
-) -> Check:
-    """The seed: one row, and where it comes from a chain, made again from link and public number."""
-    if seed.origin != "chain":
-        return Check(
-            f"{label}seed",
-            len(seed.seed) > 0 and seed.attempt == 1,
-            f"{seed.origin}, stored {seed.stored_at:%Y-%m-%d %H:%M}",
-        )
+def check_seed(store: Store, month: Month, workdays: list[str], k0: str) -> Iterator[Check]:
+    """The seed: one row, and where it comes from a chain, entered by the rules and made again from link and number."""
+    issued, seed, chain, label = month.issued, month.seed, month.chain, month.label
+    source = month.rules.seed
+    if not isinstance(source, ChainSeed) or seed.origin != "chain":
+        is_same = len(seed.seed) > 0 and seed.attempt == 1 and (source, seed.origin) == ("random", "random")
+        yield Check(f"{label}seed", is_same, f"{seed.origin}, stored {seed.stored_at:%Y-%m-%d %H:%M}")
+        return
     with store.begin() as session:
-        attempt = records.attempts_of(session, issued.id)[-1]
-        year = session.get_one(ProgrammeYear, issued.programme_year_id)
+        attempts = records.attempts_of(session, issued.id)
+    attempt = attempts[-1]
+    for one in attempts:
+        if one.aborted and one.abort_entry:
+            number = f"{one.public} of {one.public_on}" if one.public else "no number"
+            yield Check(
+                f"{label}attempt {one.number} given up", True,
+                f"{number}; by {one.abort_entry.by}, {one.abort_entry.at.astimezone(SHANGHAI):%Y-%m-%d %H:%M}: {one.aborted}",
+            )  # fmt: skip
     if chain is None:
-        return Check(f"{label}seed", False, "the commitment K₀ is missing")
-    if chain.k0 != k0:
-        return Check(
-            f"{label}seed", False, f"the month was committed under K₀ {k0[:12]}…, the store has {chain.k0[:12]}…"
-        )
+        yield Check(f"{label}seed", False, "the commitment K₀ is missing")
+        return
+    calendar = _calendar_of(workdays, month)
+    last = max((one.public_on for one in attempts if one.public_on), default=issued.as_of)
+    if workdays and last > date.fromisoformat(workdays[-1]):
+        calendar = None  # the committed workdays do not reach that far
     try:
-        again = campaign.chain_seed(year.programme, read_period(issued.period), attempt, chain.k0)
+        campaign.check_entries(source.public, attempts, issued.committed_at, calendar)
     except CallbackError as error:
-        return Check(f"{label}seed", False, str(error))
+        yield Check(f"{label}public number and link entered by the rules", False, str(error))
+    else:
+        entered = [one for one in (attempt.public_entry, attempt.link_entry) if one]
+        told = ", ".join(f"{one.by} {one.at.astimezone(SHANGHAI):%Y-%m-%d %H:%M}" for one in entered)
+        yield Check(f"{label}public number and link entered by the rules", len(entered) == 2, told)
+    is_long = chain.links == 12 and read_period(issued.period).first.month <= chain.links
+    yield Check(f"{label}links of the chain", is_long, str(chain.links))
+    if chain.k0 != k0:
+        found = f"the month was committed under K₀ {k0[:12]}…, the store has {chain.k0[:12]}…"
+        yield Check(f"{label}seed", False, found)
+        return
+    try:
+        again = campaign.chain_seed(month.year.programme, read_period(issued.period), attempt, chain.k0)
+    except CallbackError as error:
+        yield Check(f"{label}seed", False, str(error))
+        return
     is_same = again == seed.seed and attempt.number == seed.attempt
-    return Check(f"{label}seed of K₀, link and public number", is_same, again)
+    yield Check(f"{label}seed of K₀, link and public number", is_same, again)
 
 
 def check_calls(again: pd.DataFrame, called: set[str], before: set[str], taken: list[str], *, label: str) -> Check:
@@ -341,7 +559,9 @@ def export_proof(settings: Settings, store: Store, campaign_id: str, folder: Pat
         ]
         chain = records.chain_of(session, year)
         told_versions = [_version_told(session, one, is_last=one.id == year.id) for one in versions]
-        told_months = [_month_told(session, settings, month) for month in months]
+        in_use = read_calendar(settings)
+        whole = [_month_of(session, month, chain, in_use, "") for month in months]
+        told_months = [_month_told(session, settings, month) for month in whole]
         sample = campaign.sample_text(records.drawn_of(session, campaign_id))
     old = [one.id for one in versions if not one.ledger_sha256] + [m.id for m in months if not m.state_path]
     if old:
@@ -381,31 +601,41 @@ def _version_told(session: Session, year: ProgrammeYear, *, is_last: bool) -> di
         "frame_sha256": year.frame_sha256,
         "base": year.base,
         "waived": year.waived,
-        "ledger": _told(records.exclusions_of(session, year.id), ["branch_no", "reason", "customers"]),
-        "quota": _told(records.quota_of(session, year.id), ["group_key", "branch_no", "eligible", "goal"]),
-        "strata": _told(
+        "ledger": _plain(records.exclusions_of(session, year.id), ["branch_no", "reason", "customers"]),
+        "quota": _plain(records.quota_of(session, year.id), ["group_key", "branch_no", "eligible", "goal"]),
+        "strata": _plain(
             records.strata_of(session, year.id), ["group_key", "stratum", "customers", "minimum", "places"]
         ),
+        "excluded_by_hand": [
+            {"customer_id": row.customer_id, "reason": row.reason_code, "approver": row.approver}
+            for row in records.hand_made(session, year.programme, year.year, "exclude")
+        ],
     }
 
 
-def _told(table: pd.DataFrame, columns: list[str]) -> list[dict[str, Any]]:
+def _plain(table: pd.DataFrame, columns: list[str]) -> list[dict[str, Any]]:
     ordered = table[columns].astype(object).sort_values(columns[:2])
     return [{str(k): v if isinstance(v, str) else int(v) for k, v in row.items()} for row in ordered.to_dict("records")]
 
 
-def _month_told(session: Session, settings: Settings, issued: Campaign) -> dict[str, Any]:
-    year, draw = session.get_one(ProgrammeYear, issued.programme_year_id), session.get_one(Draw, issued.id)
-    seed = records.seed_of(session, issued.id)
-    assert seed is not None, "a drawn campaign has its seed"
+def _month_told(session: Session, settings: Settings, month: Month) -> dict[str, Any]:
+    issued, seed = month.issued, month.seed
     attempts = records.attempts_of(session, issued.id) if seed.origin == "chain" else []
     return {
         "campaign": issued.id,
         "period": issued.period,
-        "version": year.version,
+        "version": month.year.version,
         "state": lake.read_text(settings, issued.state_path) if issued.state_path else "",
         "state_sha256": issued.state_sha256,
+        "committed_at": _moment(issued.committed_at),
         "developers_file": f"developers-{issued.period}.csv.gz" if issued.developers_path else "",
+        "exceptions": [
+            {
+                "kind": row.kind, "group_key": row.group_key, "stratum": row.stratum, "calls": row.calls,
+                "approver": row.approver, "reason": row.note,
+            }
+            for row in _exceptions_of(session, month)
+        ],
         "attempts": [
             {
                 "attempt": one.number,
@@ -414,10 +644,22 @@ def _month_told(session: Session, settings: Settings, issued: Campaign) -> dict[
                 "public_on": one.public_on.isoformat() if one.public_on else "",
                 "link": one.link,
                 "aborted": one.aborted,
+                **_entry("public", one.public_entry),
+                **_entry("link", one.link_entry),
+                **_entry("aborted", one.abort_entry),
             }
             for one in attempts
         ],
         "origin": seed.origin,
         "seed": seed.seed,
-        "sample_sha256": draw.sample_sha256,
-    }
+        "sample_sha256": month.draw.sample_sha256,
+    }  # fmt: skip
+
+
+def _entry(name: str, entry: campaign.Entry | None) -> dict[str, str]:
+    return {f"{name}_by": entry.by if entry else "", f"{name}_at": _moment(entry.at) if entry else ""}
+
+
+def _moment(at: datetime) -> str:
+    """A time in Shanghai, always of the same width, so that its text sorts as the time does."""
+    return at.astimezone(SHANGHAI).isoformat(timespec="microseconds")

@@ -9,7 +9,7 @@ from prefect import get_run_logger, task
 from models import frame, sampling
 from models.calendar import Period
 from models.explain import strange_values
-from models.programme import ChainSeed, Programme, version_on
+from models.programme import ChainSeed, Programme, UnknownProgramme, version_on
 from models.tables import Campaign, ProgrammeYear
 from tasks import lake, records
 from tasks.settings import Settings, code_version
@@ -25,18 +25,22 @@ def freeze_year(
     A period that is committed keeps the plan it was committed under, whatever the files say now.
     """
     log = get_run_logger()
-    rules = version_on(files, programme, span.first)
     with store.begin() as session:
         known = records.programme_years(session, programme, span.first.year)
         issued = session.get(Campaign, f"{programme}-{span.name}")
         started = [c for year in known[:1] for c in records.campaigns_of_year(session, year.id)]
     if issued is not None:
         year = next(year for year in known if year.id == issued.programme_year_id)
-        if year.plan_sha256 != rules.plan_sha256():
+        try:
+            is_same = version_on(files, programme, span.first).plan_sha256() == year.plan_sha256
+        except UnknownProgramme:
+            is_same = False
+        if not is_same:
             log.warning(
                 "%s: the programme file has changed since; %s keeps the plan it was committed under", year.id, issued.id
             )
         return year, Programme.model_validate_json(year.plan)
+    rules = version_on(files, programme, span.first)
     if known:
         last = known[-1]
         frozen = Programme.model_validate_json(last.plan)

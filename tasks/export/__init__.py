@@ -17,7 +17,8 @@ from typing import Any
 
 from models import CallbackError
 
-FORM = "huifang-proof-1"
+FORM = "huifang-proof-2"
+"""1 had neither who entered what and when, nor approvals, nor the workdays that a state is committed with."""
 VERIFIER = Path(__file__).with_name("verify_sample.py")
 
 

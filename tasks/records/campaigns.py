@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, ScalarSelect, and_, case, func, select
 from sqlalchemy.orm import Session, aliased
 
 from models import CallbackError
-from models.campaign import Attempt
+from models.campaign import Attempt, Entry
 from models.tables import (
     Abort,
     Assignment,
@@ -271,23 +271,24 @@ def attempts_of(session: Session, campaign_id: str) -> list[Attempt]:
 
     A link that was revealed once is known, and counts for every later attempt.
     """
-    aborted = {
-        row.attempt: row.reason for row in session.scalars(select(Abort).where(Abort.campaign_id == campaign_id))
-    }
+    aborted = {row.attempt: row for row in session.scalars(select(Abort).where(Abort.campaign_id == campaign_id))}
     revealed = {
         (row.attempt, row.kind): row for row in session.scalars(select(Reveal).where(Reveal.campaign_id == campaign_id))
     }
-    link, found = "", []
+    link, found = None, []
     for number in range(1, len(aborted) + 2):
-        public, new_link = revealed.get((number, "public")), revealed.get((number, "link"))
-        link = new_link.value if new_link else link
+        public, given_up = revealed.get((number, "public")), aborted.get(number)
+        link = revealed.get((number, "link"), link)
         found.append(
             Attempt(
-                number,
-                public.value if public else "",
-                public.public_on if public else None,
-                link if public else "",
-                aborted.get(number, ""),
+                number=number,
+                public=public.value if public else "",
+                public_on=public.public_on if public else None,
+                link=link.value if link and public else "",
+                aborted=given_up.reason if given_up else "",
+                public_entry=Entry(public.revealed_by, public.revealed_at) if public else None,
+                link_entry=Entry(link.revealed_by, link.revealed_at) if link and public else None,
+                abort_entry=Entry(given_up.decided_by, given_up.decided_at) if given_up else None,
             )
         )
     return found
@@ -353,20 +354,10 @@ def add_campaign(session: Session, campaign: Campaign, groups: pd.DataFrame, str
     insert_rows(session, CampaignStratum, strata, campaign_id=campaign.id)
 
 
-def decisions_on(session: Session, subject: str) -> list[tuple[str, str]]:
-    """What the audit chain says was decided on a subject, in order: action and hash of the payload."""
-    query = select(Audit.action, Audit.payload_sha256).where(Audit.subject == subject).order_by(Audit.id)
-    return [(row.action, row.payload_sha256) for row in session.execute(query)]
-
-
-def is_chained(session: Session) -> bool:
-    """Whether each row of the audit chain names the hash of the one before, from the first on."""
-    before = "0" * 64
-    for previous, own in session.execute(select(Audit.prev_sha256, Audit.sha256).order_by(Audit.id)):
-        if previous != before:
-            return False
-        before = own
-    return True
+def decisions_on(session: Session, subject: str) -> list[tuple[int, str, str]]:
+    """What the audit chain says was decided on a subject, in order: place in the chain, action, hash of the payload."""
+    query = select(Audit.id, Audit.action, Audit.payload_sha256).where(Audit.subject == subject).order_by(Audit.id)
+    return [(row.id, row.action, row.payload_sha256) for row in session.execute(query)]
 
 
 def groups_of(session: Session, campaign_id: str) -> pd.DataFrame:
