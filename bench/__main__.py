@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import draw, intake
+from bench import draw, intake, sheets
 from bench.measure import ContestantError
 from bench.report import newest, read_run, show, write_docs, write_run
 from tasks.settings import PROJECT
@@ -29,7 +29,11 @@ def main() -> int:
         "--probes", action=argparse.BooleanOptionalAction, default=True,
         help="at up to 100,000 customers, draw again with rows shuffled, on Spark, and with older versions",
     )  # fmt: skip
-    for parts, contestants in ((taking_in, intake.CONTESTANTS), (drawing, draw.CONTESTANTS)):
+    mailing = commands.add_parser("sheets", help="lists written, locked and mailed, beside XlsxWriter alone")
+    mailing.add_argument("--branches", type=int, default=500)
+    mailing.add_argument("--rows", type=int, default=170)
+    all_parts = ((taking_in, intake.CONTESTANTS), (drawing, draw.CONTESTANTS), (mailing, sheets.STEPS))
+    for parts, contestants in all_parts:
         parts.add_argument("--contestants", default=",".join(contestants), help="some of them")
         parts.add_argument("--repeats", type=int, default=3)
         parts.add_argument("--data", type=Path, default=Path("var/bench"), help="extracts and figures are kept here")
@@ -46,15 +50,18 @@ def main() -> int:
             write_docs(page, [read_run(path) for path in words.runs or newest(words.data)])
             return 0
         given = {
-            "sizes": words.sizes.split(","), "contestants": words.contestants.split(","), "repeats": words.repeats,
+            "contestants": words.contestants.split(","), "repeats": words.repeats,
             "data": words.data.resolve(), "command": shown, "say": console.log,
         }  # fmt: skip
-        if words.command == "draw":
+        if words.command == "sheets":
+            run = sheets.run_sheets(branches=words.branches, rows=words.rows, **given)
+        elif words.command == "draw":
             run = draw.run_draw(
-                cap_seconds=words.cap, engine_memory=words.engine_memory, with_probes=words.probes, **given
+                sizes=words.sizes.split(","), cap_seconds=words.cap, engine_memory=words.engine_memory,
+                with_probes=words.probes, **given,
             )
         else:
-            run = intake.run_intake(formats=words.formats.split(","), **given)
+            run = intake.run_intake(sizes=words.sizes.split(","), formats=words.formats.split(","), **given)
     except ContestantError as error:
         print(error, file=sys.stderr)
         return 1

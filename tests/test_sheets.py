@@ -300,6 +300,10 @@ def test_a_frame_with_a_column_too_many_or_a_foreign_code_is_refused() -> None:
     with pytest.raises((pandera.errors.SchemaError, pandera.errors.SchemaErrors)):
         written(rows=calls().assign(id_no="110101"))
     with pytest.raises((pandera.errors.SchemaError, pandera.errors.SchemaErrors)):
+        written("callback", rows=calls().assign(phone=13800000000))
+    with pytest.raises((pandera.errors.SchemaError, pandera.errors.SchemaErrors)):
+        written("callback", rows=calls().assign(developer=None))
+    with pytest.raises((pandera.errors.SchemaError, pandera.errors.SchemaErrors)):
         written("callback", rows=calls().assign(row_code=[row_code("case", n, KEY) for n in range(5)]))
 
 
