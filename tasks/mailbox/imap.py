@@ -6,6 +6,7 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Iterator
+from functools import cached_property
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
@@ -119,7 +120,7 @@ class ImapMailbox:
 
     def count_moved(self) -> int:
         try:
-            found = [self._prefix() + folder for folder in DESTINATIONS]
+            found = [self._prefix + folder for folder in DESTINATIONS]
             return sum(
                 int(self._client.folder_status(folder, ["MESSAGES"])[b"MESSAGES"])
                 for folder in found
@@ -149,12 +150,13 @@ class ImapMailbox:
                 f"{letter.source}: folder {letter.folder} was made anew, its numbers mean other messages; list again"
             )
 
+    @cached_property
     def _prefix(self) -> str:
         namespace = self._client.namespace().personal if self._client.has_capability("NAMESPACE") else None
         return str(namespace[0][0]) if namespace else ""
 
     def _destination(self, folder: Destination) -> str:
-        target = self._prefix() + folder
+        target = self._prefix + folder
         if target not in self._made and not self._client.folder_exists(target):
             self._client.create_folder(target)
         self._made.add(target)
