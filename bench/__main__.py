@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import draw, intake, sheets
+from bench import draw, intake, returns
 from bench.measure import ContestantError
 from bench.report import newest, read_run, show, write_docs, write_run
 from tasks.settings import PROJECT
@@ -29,10 +29,10 @@ def main() -> int:
         "--probes", action=argparse.BooleanOptionalAction, default=True,
         help="at up to 100,000 customers, draw again with rows shuffled, on Spark, and with older versions",
     )  # fmt: skip
-    mailing = commands.add_parser("sheets", help="lists written, locked and mailed, beside XlsxWriter alone")
-    mailing.add_argument("--branches", type=int, default=500)
-    mailing.add_argument("--rows", type=int, default=170)
-    all_parts = ((taking_in, intake.CONTESTANTS), (drawing, draw.CONTESTANTS), (mailing, sheets.STEPS))
+    returning = commands.add_parser("returns", help="returns fetched, taken apart, judged, stored and answered")
+    returning.add_argument("--returns", type=int, default=25, help="branches, with some 170 rows each")
+    returning.add_argument("--forms", default="lock,clear", help="lock, clear: whether their workbooks are locked")
+    all_parts = ((taking_in, intake.CONTESTANTS), (drawing, draw.CONTESTANTS), (returning, returns.CONTESTANTS))
     for parts, contestants in all_parts:
         parts.add_argument("--contestants", default=",".join(contestants), help="some of them")
         parts.add_argument("--repeats", type=int, default=3)
@@ -53,12 +53,11 @@ def main() -> int:
             "contestants": words.contestants.split(","), "repeats": words.repeats,
             "data": words.data.resolve(), "command": shown, "say": console.log,
         }  # fmt: skip
-        if words.command == "sheets":
-            run = sheets.run_sheets(branches=words.branches, rows=words.rows, **given)
+        if words.command == "returns":
+            run = returns.run_returns(returns=words.returns, forms=words.forms.split(","), **given)
         elif words.command == "draw":
             run = draw.run_draw(
-                sizes=words.sizes.split(","), cap_seconds=words.cap, engine_memory=words.engine_memory,
-                with_probes=words.probes, **given,
+                sizes=words.sizes.split(","), cap_seconds=words.cap, engine_memory=words.engine_memory, with_probes=words.probes, **given
             )
         else:
             run = intake.run_intake(sizes=words.sizes.split(","), formats=words.formats.split(","), **given)

@@ -170,3 +170,13 @@ def test_the_figures_of_the_draw_say_what_was_met_and_replace_only_their_own_par
     assert "| samplics srs_wor | not finished after 300 s | – | – | – |" in text
     assert "| pandas groupby().sample | 5.0 % | not finished | – |" in text
     assert "| skipped: R sps::sps | not there |" in text
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_every_return_is_read_by_both_contestants_and_answered_by_huifang(tmp_path):
+    done = run(
+        "-m", "bench", "returns", "--returns", "2", "--forms", "lock", "--repeats", "1", "--data", str(tmp_path)
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 returns, locked" in done.stdout

@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import base64
-import getpass
 import io
 import os
 import shutil
-import signal
-import socket
 import ssl
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from email.message import EmailMessage
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from imapclient import IMAPClient
 from letters import BOMBS, BRANCH, FORMULA, HARMLESS, KEY, SHEET, accepted, encrypted, letter, opened, settings_for
 
+from bench.imap_server import DOVECOT, Dovecot, deliver
 from models.row_code import row_code
 from tasks.mailbox import ConnectionLost, Letter, MailboxError, open_mailbox, open_messages, spool
 from tasks.settings import PROJECT, Settings
@@ -224,13 +215,6 @@ def test_mutated_messages_are_all_reported(tmp_path: Path, mutations: list[list[
 # ---- where returns lie
 
 
-def deliver(maildir: Path, *messages: EmailMessage) -> None:
-    for part in ("tmp", "new", "cur"):
-        (maildir / part).mkdir(parents=True, exist_ok=True)
-    for number, message in enumerate(messages):
-        (maildir / "new" / f"{1772000000 + number}.M{number}P1.host").write_bytes(message.as_bytes())
-
-
 def test_a_maildir_is_emptied_into_its_subfolders_and_nothing_is_deleted(tmp_path: Path) -> None:
     deliver(tmp_path / "mail", letter(subject="一"), letter(subject="二"), letter(subject="三"))
     settings = settings_for(tmp_path, returns_url=f"maildir:{tmp_path / 'mail'}")
@@ -326,145 +310,9 @@ def test_a_wrong_mailbox_url_says_what_to_write(tmp_path: Path, url: str, words:
 
 # ---- IMAP, against a real Dovecot
 
-DOVECOT = shutil.which("dovecot") or shutil.which("dovecot", path="/usr/sbin:/usr/local/sbin")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def make_ca(folder: Path, host: str) -> None:
-    """A CA and a server certificate for one host, as PEM files."""
-    now = datetime.now(UTC)
-    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "huifang test CA")])
-
-    def builder(subject: x509.Name, public: Any) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(ca_name)
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(1))
-            .not_valid_after(now + timedelta(1))
-        )
-
-    ca = (
-        builder(ca_name, ca_key.public_key())
-        .add_extension(x509.BasicConstraints(True, None), True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), False)
-        .add_extension(x509.KeyUsage(True, False, False, False, False, True, True, False, False), True)
-        .sign(ca_key, hashes.SHA256())
-    )
-    names: list[x509.GeneralName] = [x509.DNSName(host)]
-    if host == "localhost":
-        names.append(x509.IPAddress(IPv4Address("127.0.0.1")))
-    leaf = (
-        builder(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)]), key.public_key())
-        .add_extension(x509.SubjectAlternativeName(names), False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), False)
-        .sign(ca_key, hashes.SHA256())
-    )
-    (folder / "ca.pem").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
-    (folder / "cert.pem").write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-
-
-class Dovecot:
-    """One Dovecot of our own on loopback, with one user and a Maildir."""
-
-    def __init__(self, folder: Path, host: str = "localhost") -> None:
-        self.folder, self.port = folder, free_port()
-        self.maildir = folder / "mail"
-        self.password_file = folder / "password"
-        self.password_file.write_text("geheim\n", encoding="utf-8")
-        (folder / "users").write_text("collector:{PLAIN}geheim\n", encoding="utf-8")
-        make_ca(folder, host)
-        deliver(self.maildir)
-        # Started by root it must give its children another user than root; started by anybody else, itself.
-        user = "nobody" if os.getuid() == 0 else getpass.getuser()
-        group = subprocess.run(["id", "-gn", user], capture_output=True, text=True, check=True).stdout.strip()
-        uid, gid = (
-            int(subprocess.run(["id", flag, user], capture_output=True, text=True, check=True).stdout)
-            for flag in ("-u", "-g")
-        )
-        (folder / "dovecot.conf").write_text(
-            f"""
-base_dir = {folder}/run
-state_dir = {folder}/state
-log_path = {folder}/log
-protocols = imap
-listen = 127.0.0.1
-default_login_user = {user}
-default_internal_user = {user}
-default_internal_group = {group}
-first_valid_uid = 1
-first_valid_gid = 1
-mail_location = maildir:{self.maildir}
-ssl = required
-ssl_cert = <{folder}/cert.pem
-ssl_key = <{folder}/key.pem
-service anvil {{
-  chroot =
-}}
-service imap-login {{
-  chroot =
-  inet_listener imap {{
-    port = 0
-  }}
-  inet_listener imaps {{
-    port = {self.port}
-    ssl = yes
-  }}
-}}
-namespace inbox {{
-  inbox = yes
-  separator = /
-}}
-passdb {{
-  driver = passwd-file
-  args = scheme=PLAIN {folder}/users
-}}
-userdb {{
-  driver = static
-  args = uid={uid} gid={gid} home={folder}
-}}
-""",
-            encoding="utf-8",
-        )
-        if os.getuid() == 0:
-            for path in (folder, *folder.rglob("*")):
-                os.chown(path, uid, gid)
-        self.process = subprocess.Popen(
-            [str(DOVECOT), "-F", "-c", str(folder / "dovecot.conf")], stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        for _ in range(100):
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        else:
-            self.stop()
-            log = folder / "log"
-            raise RuntimeError(f"dovecot did not start: {log.read_text() if log.exists() else 'no log'}")
-
-    def deliver(self, *messages: EmailMessage) -> None:
-        deliver(self.maildir, *messages)
-
-    def settings(self, home: Path, folder: str = "INBOX", **more: Any) -> Settings:
-        given = {"returns_password_file": self.password_file, "returns_ca_file": self.folder / "ca.pem"}
-        return settings_for(home, returns_url=f"imaps://collector@localhost:{self.port}/{folder}", **given | more)
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
+def settings_of(server: Dovecot, home: Path, folder: str = "INBOX", **more: Any) -> Settings:
+    given = {"returns_password_file": server.password_file, "returns_ca_file": server.folder / "ca.pem"}
+    return settings_for(home, returns_url=f"{server.url}/{folder}", **given | more)
 
 
 @pytest.fixture
@@ -488,7 +336,7 @@ def dovecot(server_folder: Path) -> Iterator[Dovecot]:
 def test_imap_gives_the_bytes_that_came_and_moves_each_letter(dovecot: Dovecot, tmp_path: Path) -> None:
     big = letter(("录音.mp3", os.urandom(3 << 20)), subject="大")
     dovecot.deliver(letter(subject="一"), big, letter(subject="三"))
-    settings = dovecot.settings(tmp_path)
+    settings = settings_of(dovecot, tmp_path)
     box = open_mailbox(settings)
     letters = list(box.letters())
     assert len({message.uid_validity for message in letters}) == 1
@@ -500,7 +348,7 @@ def test_imap_gives_the_bytes_that_came_and_moves_each_letter(dovecot: Dovecot, 
     assert list(box.letters()) == []
     box.close()
     for folder in ("Processed", "Rejected", "Quarantine"):
-        moved = open_mailbox(dovecot.settings(tmp_path, folder))
+        moved = open_mailbox(settings_of(dovecot, tmp_path, folder))
         assert len(list(moved.letters())) == 1
         moved.close()
     found = {message.subject for message in open_messages(sorted(settings.spool.glob("*.eml")), {}, settings)}
@@ -523,7 +371,7 @@ def connected(dovecot: Dovecot) -> Iterator[IMAPClient]:
 def test_imap_takes_several_folders_and_knows_when_one_was_made_anew(dovecot: Dovecot, tmp_path: Path) -> None:
     name = "其他文件夹/回访, 三月"
     make_folder(dovecot, name)
-    settings = dovecot.settings(tmp_path, f"INBOX,{quote(name, safe='')}")
+    settings = settings_of(dovecot, tmp_path, f"INBOX,{quote(name, safe='')}")
     with connected(dovecot) as client:
         for folder, subject in (("INBOX", "一"), (name, "二"), (name, "三")):
             client.append(folder, letter(subject=subject).as_bytes())
@@ -555,7 +403,7 @@ def test_a_server_killed_in_the_middle_of_a_message_leaves_nothing_half_fetched(
     dovecot: Dovecot, tmp_path: Path
 ) -> None:
     dovecot.deliver(letter(("录音.mp3", os.urandom(3 << 20))))
-    settings = dovecot.settings(tmp_path)
+    settings = settings_of(dovecot, tmp_path)
     box = open_mailbox(settings)
     (found,) = box.letters()
 
@@ -591,7 +439,7 @@ print(size >> 20, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) 
 
 def test_a_message_of_fifty_megabytes_is_fetched_in_slices(dovecot: Dovecot, tmp_path: Path) -> None:
     dovecot.deliver(letter(("录音.wav", os.urandom(37 << 20))))
-    given = dovecot.settings(tmp_path)
+    given = settings_of(dovecot, tmp_path)
     environment = {
         **os.environ, "HUIFANG_HOME": str(tmp_path), "HUIFANG_RETURNS_URL": given.returns_url,
         "HUIFANG_RETURNS_PASSWORD_FILE": str(given.returns_password_file),
@@ -606,13 +454,13 @@ def test_a_message_of_fifty_megabytes_is_fetched_in_slices(dovecot: Dovecot, tmp
 
 def test_a_server_with_an_unknown_ca_or_a_wrong_password_is_refused(dovecot: Dovecot, tmp_path: Path) -> None:
     with pytest.raises(MailboxError, match="CERTIFICATE_VERIFY_FAILED"):
-        open_mailbox(dovecot.settings(tmp_path, returns_ca_file=None))
+        open_mailbox(settings_of(dovecot, tmp_path, returns_ca_file=None))
     wrong = tmp_path / "wrong"
     wrong.write_text("nein", encoding="utf-8")
     with pytest.raises(MailboxError, match="check user, password"):
-        open_mailbox(dovecot.settings(tmp_path, returns_password_file=wrong))
+        open_mailbox(settings_of(dovecot, tmp_path, returns_password_file=wrong))
     with pytest.raises(MailboxError, match="check user, password and folder"):
-        open_mailbox(dovecot.settings(tmp_path, "Nowhere"))
+        open_mailbox(settings_of(dovecot, tmp_path, "Nowhere"))
 
 
 @pytest.mark.skipif(DOVECOT is None, reason="no dovecot on this machine (apt install dovecot-imapd)")
@@ -620,7 +468,7 @@ def test_a_server_with_a_certificate_for_another_host_is_refused(server_folder: 
     server = Dovecot(server_folder, host="mx.evil.example")
     try:
         with pytest.raises(MailboxError, match="CERTIFICATE_VERIFY_FAILED"):
-            open_mailbox(server.settings(tmp_path))
+            open_mailbox(settings_of(server, tmp_path))
     finally:
         server.stop()
     assert ssl.create_default_context().check_hostname
@@ -628,7 +476,7 @@ def test_a_server_with_a_certificate_for_another_host_is_refused(server_folder: 
 
 def test_a_server_that_goes_away_is_an_error_with_the_place_and_loses_nothing(dovecot: Dovecot, tmp_path: Path) -> None:
     dovecot.deliver(letter())
-    settings = dovecot.settings(tmp_path)
+    settings = settings_of(dovecot, tmp_path)
     box = open_mailbox(settings)
     (message,) = box.letters()
     dovecot.stop()
