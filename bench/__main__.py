@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import draw, intake, returns
+from bench import draw, intake, returns, sheets
 from bench.measure import ContestantError
 from bench.report import newest, read_run, show, write_docs, write_run
 from tasks.settings import PROJECT
@@ -32,7 +32,13 @@ def main() -> int:
     returning = commands.add_parser("returns", help="returns fetched, taken apart, judged, stored and answered")
     returning.add_argument("--returns", type=int, default=25, help="branches, with some 170 rows each")
     returning.add_argument("--forms", default="lock,clear", help="lock, clear: whether their workbooks are locked")
-    all_parts = ((taking_in, intake.CONTESTANTS), (drawing, draw.CONTESTANTS), (returning, returns.CONTESTANTS))
+    mailing = commands.add_parser("sheets", help="lists written, locked and mailed, beside XlsxWriter alone")
+    mailing.add_argument("--branches", type=int, default=500)
+    mailing.add_argument("--rows", type=int, default=170)
+    all_parts = (
+        (taking_in, intake.CONTESTANTS), (drawing, draw.CONTESTANTS), (returning, returns.CONTESTANTS),
+        (mailing, sheets.STEPS),
+    )  # fmt: skip
     for parts, contestants in all_parts:
         parts.add_argument("--contestants", default=",".join(contestants), help="some of them")
         parts.add_argument("--repeats", type=int, default=3)
@@ -55,9 +61,12 @@ def main() -> int:
         }  # fmt: skip
         if words.command == "returns":
             run = returns.run_returns(returns=words.returns, forms=words.forms.split(","), **given)
+        elif words.command == "sheets":
+            run = sheets.run_sheets(branches=words.branches, rows=words.rows, **given)
         elif words.command == "draw":
             run = draw.run_draw(
-                sizes=words.sizes.split(","), cap_seconds=words.cap, engine_memory=words.engine_memory, with_probes=words.probes, **given
+                sizes=words.sizes.split(","), cap_seconds=words.cap, engine_memory=words.engine_memory,
+                with_probes=words.probes, **given,
             )
         else:
             run = intake.run_intake(sizes=words.sizes.split(","), formats=words.formats.split(","), **given)

@@ -11,13 +11,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import draw_figures, returns
+from bench import draw_figures, returns, sheets
 from bench.figures import Figures, median_of, verdict
 
 BEGIN = {
     "intake": "<!-- figures: written by `make bench-docs` -->",
     "draw": "<!-- figures of the draw: written by `make bench-docs` -->",
     "returns": "<!-- figures of returns: written by `make bench-docs` -->",
+    "sheets": "<!-- figures of sheets: written by `make bench-docs` -->",
 }
 END = "<!-- end of figures -->"
 NAMES = {
@@ -115,6 +116,8 @@ def _title(case: dict[str, Any]) -> str:
 def _tables(run: dict[str, Any]) -> list[Figures]:
     if run["benchmark"] == "draw":
         return draw_figures.tables(run)
+    if run["benchmark"] == "sheets":
+        return sheets.tables(run)
     if run["benchmark"] == "returns":
         return returns.tables(run)
     found = [Figures(_title(case), HEADER, figures(case)) for case in run["cases"]]
