@@ -308,6 +308,22 @@ def test_verify_says_of_a_damaged_store_what_is_not_the_same_and_does_not_fall(y
     assert "daily_risk-2026-12: NOT THE SAME" in house.call("verify", "daily_risk-2026-12", exits=(1,)).output
 
 
+def test_an_export_of_a_damaged_lake_or_store_is_refused_in_words(year, tmp_path):
+    house = year.copy(tmp_path / "home")
+    frame = house.home / "lake" / "frames" / "daily_risk-2026" / "frame.parquet"
+    whole = frame.read_bytes()
+    frame.write_bytes(whole[: len(whole) // 2])
+    words = ("verify", "daily_risk-2026-12", "--export", str(tmp_path / "export"))
+    said = re.sub(r"\s+", " ", house.call(*words, exits=(2,)).output)
+    assert "NOT THE SAME" in said
+    assert "nothing is exported" in said
+    assert not (tmp_path / "export").exists()
+    frame.write_bytes(whole)
+    with sqlite3.connect(house.home / "huifang.sqlite") as store:
+        store.execute("delete from programme_year")
+    assert "nothing can be exported" in re.sub(r"\s+", " ", house.call(*words, exits=(2,)).output)
+
+
 # ---- chain ---------------------------------------------------------------------------------------------------
 
 

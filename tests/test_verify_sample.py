@@ -982,6 +982,17 @@ def test_an_approval_is_told_with_who_and_why(tmp_path, capsys):
     assert "03 retail：合规甲 批准重启失败户，理由：装修" in text
 
 
+def test_workdays_are_shown_for_comparison_once_and_for_each_month_that_has_others(tmp_path, capsys):
+    year = YEARS["workdays, branches"]
+    _, text = verdict(year.write(tmp_path), capsys)
+    assert text.count("请对照国务院办公厅放假通知") == 1
+    assert "2026-01 所用工作日" in text
+    assert "周一至周五放假 05-01 10-01 10-02；周末上班 01-04" in text
+    _, text = verdict(year.changed(forget_a_workday).write(tmp_path), capsys)
+    assert text.count("请对照国务院办公厅放假通知") == 2
+    assert "周一至周五放假 05-01 10-01 10-02 11-11；周末上班 01-04" in text
+
+
 def test_a_month_sealed_before_workdays_were_is_verified_and_the_line_says_what_was_not(tmp_path, capsys):
     def age(year):
         for month in year.doc["months"]:

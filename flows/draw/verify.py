@@ -550,7 +550,11 @@ def export_proof(settings: Settings, store: Store, campaign_id: str, folder: Pat
     Holds revealed months only: every month up to the campaign's, with link and public number.
     """
     with store.begin() as session:
-        issued, year, _ = records.campaign_of(session, campaign_id)
+        issued, year = _campaign_of(session, campaign_id)
+        if year is None:
+            raise VerifyError(
+                f"{campaign_id}: names {issued.programme_year_id}, which is missing; nothing can be exported"
+            )
         months = _drawn_until(session, year, issued.period)
         versions = [
             one
@@ -569,18 +573,6 @@ def export_proof(settings: Settings, store: Store, campaign_id: str, folder: Pat
             f"{campaign_id}: {', '.join(old)} was frozen or committed by a version that kept no segments and states; "
             "`huifang verify` checks it, an export cannot be made of it"
         )
-    con = lake.connect(settings)
-    tables = {
-        told["frame_file"]: lake.text_pieces(con, lake.open_file(settings, one.frame_path, con), is_sorted=True)
-        for told, one in zip(told_versions, versions, strict=True)
-    }
-    tables |= {
-        told["developers_file"]: lake.text_pieces(
-            con, lake.open_file(settings, month.developers_path, con), is_sorted=True
-        )
-        for told, month in zip(told_months, months, strict=True)
-        if month.developers_path
-    }
     proof = {
         "campaign": campaign_id,
         "programme": year.programme,
@@ -589,7 +581,24 @@ def export_proof(settings: Settings, store: Store, campaign_id: str, folder: Pat
         "chain": {"links": chain.links, "k0": chain.k0} if chain else None,
         "months": told_months,
     }
-    return export.write_export(folder, proof, tables, sample)
+    con = lake.connect(settings)
+    paths = {told["frame_file"]: one.frame_path for told, one in zip(told_versions, versions, strict=True)}
+    paths |= {
+        told["developers_file"]: month.developers_path
+        for told, month in zip(told_months, months, strict=True)
+        if month.developers_path
+    }
+    try:
+        tables = {
+            name: lake.text_pieces(con, lake.open_file(settings, path, con), is_sorted=True)
+            for name, path in paths.items()
+        }
+        return export.write_export(folder, proof, tables, sample)
+    except CallbackError:
+        raise
+    except Exception as error:  # each engine has its own word for a damaged file
+        words = str(error).strip().splitlines() or [""]
+        raise VerifyError(f"{campaign_id}: cannot be read from the lake, nothing is exported: {words[0]}") from error
 
 
 def _version_told(session: Session, year: ProgrammeYear, *, is_last: bool) -> dict[str, Any]:

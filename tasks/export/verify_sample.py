@@ -44,7 +44,7 @@ LINES = {  # what each check is called, in Chinese and in English
     "plan": ("plan.json 的写法及其 sha256", "plan.json: its form and its sha256"),
     "months": ("期次依次为 {n}", "the months in order: {n}"),
     "version": ("方案版本 {n} 的文本及其 SHA-256", "plan version {n}: its text and the text's SHA-256"),
-    "state": ("{n} 封存的状态：SHA-256，及其所指方案、抽样框、K0", "{n} committed state: its SHA-256, and the plan, frame, K0 it names"),
+    "state": ("{n} 封存的状态：SHA-256，及其所指方案、抽样框、K0", "{n} sealed state: its SHA-256, and the plan, frame, K0 it names"),
     "taken": ("{n} 已抽名单：有序，前期名单上的都在，已完成的仍为完成", "{n} taken list: sorted, with all of before, completed stays so"),
     "text": ("{n} 内容的 SHA-256", "{n}: SHA-256 of its text"),
     "gzip": ("{n} 的 gzip 字节", "{n}: bytes of the gzip file"),
@@ -985,10 +985,19 @@ def check_sample(folder: str, report: Report, lines: list[str]) -> None:
     report.check("rows", (differ_rows(rows, recomputed, "id", "row") or ["order"]) * (text != right), len(lines) - 1)
 
 
-def say_days(report: Report, month: Month) -> None:
-    """The days on which the sealed workdays differ from Monday to Friday, for comparison with the official notice."""
-    if not month.days:
-        return
+def say_days(report: Report, months: list[Month]) -> None:
+    """The sealed workdays of the first month, and of each later one that has others, for comparison with the notice."""
+    first = next((month for month in months if month.days), None)
+    for month in months:
+        if month.days and first:
+            begin, end = max(month.days[0], first.days[0]), min(month.days[-1], first.days[-1])
+            lists = ([day for day in each.days if begin <= day <= end] for each in (first, month))
+            if month is first or next(lists) != next(lists):
+                say_holidays(report, month)
+
+
+def say_holidays(report: Report, month: Month) -> None:
+    """The days on which the sealed workdays differ from Monday to Friday."""
     listed, day, last = {*month.days}, date.fromisoformat(month.days[0]), date.fromisoformat(max(month.days))
     off: list[str] = []
     on: list[str] = []
@@ -1004,7 +1013,7 @@ def say_days(report: Report, month: Month) -> None:
 
 
 def verify(folder: str, published: dict[str, list[str]], report: Report) -> None:
-    report.say("一、文件与封存的状态", "I. Files and committed states")
+    report.say("一、文件与封存的状态", "I. Files and sealed states")
     plan, history = read_plan(folder, report), History()
     versions = [read_version(report, plan, number + 1) for number in range(len(plan["versions"]))]
     months = [read_month(folder, report, plan, index, versions, history) for index in range(len(plan["months"]))]
@@ -1029,7 +1038,7 @@ def verify(folder: str, published: dict[str, list[str]], report: Report) -> None
         "If somebody rewrote the whole export consistently, all of the above is still the same."
         " Compare these values with those that were stored and mailed before the draws:",
     )
-    say_days(report, months[-1])
+    say_days(report, months)
     versions_of = [("", "")] if len(versions) == 1 else [(f"版本 {v.row['version']} ", f", version {v.row['version']}") for v in versions]
     values = []
     for name, zh, en in (("frame_sha256", "抽样框", "Frame"), ("plan_sha256", "方案", "Plan")):
