@@ -134,7 +134,7 @@ def explain(
     tell = _Tell(rules, language)
     about = [
         *tell.title(timeline(with_draft(versions, rules), name), day),
-        *(tell.in_use(in_use_on(versions, name, day), day) if given else ()),
+        *tell.in_use(in_use_on(versions, name, day), day),
         *tell.changes(edited_years),
     ]
     parts = [
@@ -267,6 +267,8 @@ class _Tell:
                 f"What follows is the given file. Version {number} in the programmes folder, which the draw uses on {day}, "
                 "says something else.",
             )
+        else:
+            yield self._say(f"以下为 {day} 适用的内容。", f"This is what holds on {day}.")
 
     def changes(self, edited_years: Sequence[str]) -> Iterator[str]:
         """What a person who changed the file may not expect."""
@@ -621,6 +623,11 @@ class _Tell:
         rules = self._rules
         to, check = self._word(ROLES, rules.list_to), rules.self_check
         yield self._say(f"回访登记表寄给：{to}。", f"Callback sheets go to the {to}.")
+        if rules.approval == "required":
+            yield self._say(
+                "每期样本须经合规法务部批准后方可寄出；启动抽取的人不得批准。",
+                "Nothing of a draw is mailed before compliance has approved its sample; not by whoever started the draw.",
+            )
         yield self._say(
             f"疑似违规：转{self._word(ROLES, check.to)}自查，自送达之日起 {check.workdays} 个工作日内返回。{self._source(check.source)}",
             f"Suspected violations go to the {self._word(ROLES, check.to)} for self-check, due {check.workdays} workdays after delivery. "

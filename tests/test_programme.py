@@ -258,7 +258,8 @@ def test_the_shipped_files_say_where_each_rule_comes_from_and_leave_little_to_de
         rules = programme(content)
         assert {text.text for text in rules.rules}
         assert all(e.source.holds_from == date(2010, 5, 1) for e in rules.exclusions)  # the day No. 11 came into force
-        assert set(default_keys(rules)) <= {"valid_to", "population", "strata", "weights", "monthly_plan", "no_recontact"}
+        idle = {"valid_to", "population", "strata", "weights", "monthly_plan", "no_recontact", "approval"}
+        assert set(default_keys(rules)) <= idle
 
 
 def explained(file, *words, **settings):
