@@ -53,6 +53,7 @@ def collect_returns(as_of: date | None = None, now: datetime | None = None) -> d
                 for place, counts in enumerate(judge_all(settings, store, waiting, as_of=as_of, now=now), start=1):
                     totals.update(counts)
                     advance(place / len(waiting))
+            mailbox.forget_parts(settings)
         totals["unreconciled"] = move_all(settings, store)
         with outbox.opened(settings, store, run=f"collect {now.isoformat()}", now=now) as out:
             with store.begin() as session:

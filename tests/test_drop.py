@@ -215,6 +215,7 @@ def test_collect_believes_the_folder_puts_the_file_away_and_answers_to_the_regis
     assert counts["unreconciled"] == 0
     assert house.count("return_row") > 10
     assert (drop / "9999" / "Quarantine" / "回访登记表.xlsx").is_file()
+    assert list((house.home / "spool" / "parts").iterdir()) == [], "no clear copy of what was taken apart stays behind"
     assert [path for path in drop.glob("*/*") if path.is_file()] == []
     again = counts_of(house, "2026-03-22")
     assert (again["seen"], again["unreconciled"]) == (0, 0)

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tasks.mailbox.base import DESTINATIONS, ConnectionLost, Destination, Letter, Mailbox, MailboxError
-from tasks.mailbox.children import SandboxError, open_messages
+from tasks.mailbox.children import SandboxError, forget_parts, open_messages
 from tasks.mailbox.drop import PREFIX, DropMailbox
 from tasks.mailbox.folder import FolderMailbox
 from tasks.mailbox.imap import ImapMailbox
@@ -30,6 +30,7 @@ __all__ = [
     "MailboxError",
     "SandboxError",
     "Spooled",
+    "forget_parts",
     "mailboxes",
     "open_mailbox",
     "open_messages",

@@ -28,6 +28,7 @@ REPORT_BYTES = 64 << 20
 CHILDREN = min(os.cpu_count() or 1, 4)
 START_TIMEOUT_SECONDS = 60.0
 READY = b'{"ready": true}'
+PARTS = "parts"
 
 
 class SandboxError(CallbackError):
@@ -47,7 +48,7 @@ def open_messages(
     Attached files lie below the spool, in parts/ under their hashes. `passwords` are by sender's address, case folded;
     those under '' are tried whoever wrote it, and those of `own` for one message.
     """
-    out_dir = settings.spool / "parts"
+    out_dir = settings.spool / PARTS
     out_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     idle: SimpleQueue[_Child] = SimpleQueue()
 
@@ -85,6 +86,12 @@ def open_messages(
             pool.shutdown()
             while not idle.empty():
                 idle.get().close()
+
+
+def forget_parts(settings: Settings) -> None:
+    """Remove what messages were taken apart into, once it is judged: the vault keeps it locked, the spool as it came."""
+    for part in (settings.spool / PARTS).glob("*"):
+        part.unlink(missing_ok=True)
 
 
 class _Child:
