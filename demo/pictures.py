@@ -1,23 +1,31 @@
 """The pictures of the documents, made from a finished demo: `make pictures` (Chromium, LibreOffice, pdftoppm, CJK fonts).
 
-Shows what a reader would see; changes nothing in the demo's home but adds a dashboard server for the time.
+`python -m demo.pictures sheets` makes those of docs/sheets.md alone, for which no demo is needed. Shows what a reader
+would see; changes nothing in the demo's home but adds a dashboard server for the time.
 """
 
 from __future__ import annotations
 
 import email
+import io
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from email.policy import default
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
+import openpyxl
+import pandas as pd
+from PIL import Image
 from selenium.webdriver import Chrome
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
@@ -25,6 +33,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from models import CallbackError
+from models.row_code import RowKey, row_code
+from models.sheets import SHEETS, Addressee, SheetKind, write_sheet
 from tasks.server import prefect_server
 from tasks.settings import PROJECT, Settings
 
@@ -46,6 +56,7 @@ def main() -> None:
     if not reports:
         raise PictureError(f"{home}: no demo has run here; run `make demo` first")
     IMAGES.mkdir(parents=True, exist_ok=True)
+    sheet_previews(IMAGES / "sheets")
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         sheet(next(home.glob("callback-sheet-*.xlsx")), IMAGES / "sheet.png", scratch)
@@ -59,6 +70,87 @@ def main() -> None:
             artifact = last_artifact(api_url, "standing-daily-risk-2026-03")
             shoot(driver, f"{address}/artifacts/artifact/{artifact}", IMAGES / "dashboard.png", (1400, 1200), "2026-03")
             shoot(driver, f"{address}/runs", IMAGES / "dashboard-runs.png", (1400, 1200), "report")
+
+
+# ---- the sheets ------------------------------------------------------------------------------------------
+
+READERS: dict[SheetKind, str] = {
+    "callback": "operations_director",
+    "hq_calls": "hq_service",
+    "self_check": "operations_director",
+    "opinion": "customer_service_manager",
+}
+CUSTOMERS = ("李*", "王**", "欧***", "南***", "J*** S***", "镕*")
+FILLED: dict[str, Any] = {
+    "called_on": date(2026, 3, 9), "called_at": "14:30", "caller_name": ("孙丽", "Sun Li"), "channel": "phone",
+    "attempts": 1, "outcome": "done_clear", "identity": "clear", "account_changes": "clear", "operated_by_staff": "clear",
+    "risks_disclosed": "clear", "full_mandate": "clear", "checked_on": date(2026, 3, 10),
+    "checker_name": ("周敏", "Zhou Min"), "truth": "false", "holdings_checked": "match", "interviewed": "interviewed",
+    "handling": ("已核对委托记录，客户系误解，已解释", "orders checked; a misunderstanding, explained"), "validity": "valid",
+    "handled_on": date(2026, 3, 10), "handler_name": ("周敏", "Zhou Min"), "resolution": "answered",
+    "answered_on": date(2026, 3, 11), "answered_by": "phone",
+}  # fmt: skip
+"""What the first row of a preview is filled with; the second one lacks the last of it."""
+
+
+def sheet_previews(folder: Path) -> None:
+    """Each sheet in both languages as it prints, begun to be filled, and the instructions of the callback sheet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        for kind in SHEETS:
+            for language in ("zh_CN", "en"):
+                workbook = scratch / f"{kind}.{language}.xlsx"
+                workbook.write_bytes(begun(kind, language))
+                pages = print_pages(workbook, scratch, dpi=130)
+                with Image.open(pages[1]) as page:
+                    page.crop((0, 0, page.width, page.height * 36 // 100)).save(folder / f"{kind}.{language}.png")
+                if kind == "callback":
+                    shutil.copyfile(pages[0], folder / f"instructions.{language}.png")
+
+
+def begun(kind: SheetKind, language: Any) -> bytes:
+    """A sheet with six invented rows, of which the first is filled and the second nearly so."""
+    is_zh, sheet = language == "zh_CN", SHEETS[kind]
+    count = len(CUSTOMERS)
+    rows = {
+        "row_code": [row_code(sheet.item, n, RowKey(1, b"a secret for pictures")) for n in range(17, 17 + count)],
+        "customer_name": list(CUSTOMERS),
+        "phone": [f"1380000{n:04d}" for n in range(1, count + 1)],
+        "form": ["risk_warning", "conduct"] * (count // 2),
+        "developer": ["", "李建国" if is_zh else "Li Jianguo"] * (count // 2),
+        "due_on": [date(2026, 3, 20)] * count,
+        "call_on": [date(2026, 3, 9 + n // 2) for n in range(count)],
+        "planned_caller": ["孙丽" if is_zh else "Sun Li", ""] * (count // 2),
+        "violation": ["password_known", "sharing_profit,other"] * (count // 2),
+        "stated_on": [date(2026, 3, 5)] * count,
+        "statement": ["客户称曾将交易密码告知工作人员" if is_zh else "says that staff know the password"] * count,
+        "employee": ["", "李建国(010102)" if is_zh else "Li Jianguo (010102)"] * (count // 2),
+        "raised_on": [date(2026, 3, 5)] * count,
+        "opinion": ["希望降低佣金费率" if is_zh else "asks for lower fees"] * count,
+    }
+    shown = {column.key for column in sheet.columns if not column.by_branch}
+    headquarters = ("客服中心回访组", "Service centre"), "HQ"
+    branch = ("城东证券营业部", "East Gate branch"), "0101"
+    names, number = headquarters if kind == "hq_calls" else branch
+    content = write_sheet(
+        kind, pd.DataFrame({key: values for key, values in rows.items() if key in shown}),
+        campaign="daily_risk-2026-03", title="日常合规风险提示回访" if is_zh else "Daily risk-warning callbacks",
+        branch_no=number, branch_name=names[not is_zh], language=language, issued_on=date(2026, 3, 2),
+        addressee=Addressee(READERS[kind], f"daily_risk-2026-03/{number}-1", 1, 2 if kind == "callback" else 1),
+    )  # fmt: skip
+    book = openpyxl.load_workbook(io.BytesIO(content))
+    filled = [column.key for column in sheet.branch_columns if column.key in FILLED]
+    for row, keys in ((4, filled), (5, filled[:-2])):
+        for place, column in enumerate(sheet.columns, start=1):
+            if column.key in keys:
+                value = FILLED[column.key]
+                value = value[not is_zh] if isinstance(value, tuple) else value
+                cell = book.worksheets[1].cell(row, place)
+                cell.value = column.choices[value].label.text(language) if column.choices else value
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()
 
 
 @contextmanager
@@ -106,23 +198,23 @@ def mail_page(home: Path, scratch: Path) -> Path:
 
 def sheet(workbook: Path, to: Path, scratch: Path) -> None:
     """The second worksheet of a workbook, as it prints."""
-    office = program("soffice")
+    shutil.copyfile(print_pages(workbook, scratch, dpi=110)[1], to)
+
+
+def print_pages(workbook: Path, scratch: Path, *, dpi: int) -> list[Path]:
+    """A workbook's printed pages, as pictures."""
     command = [
-        office,
-        "--headless",
-        f"-env:UserInstallation={(scratch / 'office').as_uri()}",
-        "--convert-to",
-        "pdf",
-        "--outdir",
-    ]
-    subprocess.run([*command, str(scratch), str(workbook)], check=True, capture_output=True, timeout=180)  # noqa: S603
-    pages = scratch / "page"
+        program("soffice"), "--headless", f"-env:UserInstallation={(scratch / 'office').as_uri()}", "--convert-to",
+        "pdf", "--outdir", str(scratch), str(workbook),
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True, timeout=180)  # noqa: S603
+    pages = scratch / f"{workbook.stem}-page"
     subprocess.run(  # noqa: S603
-        [program("pdftoppm"), "-png", "-r", "110", str(scratch / f"{workbook.stem}.pdf"), str(pages)],
+        [program("pdftoppm"), "-png", "-r", str(dpi), str(scratch / f"{workbook.stem}.pdf"), str(pages)],
         check=True,
         timeout=60,
     )
-    shutil.copyfile(sorted(scratch.glob("page*.png"))[1], to)
+    return sorted(scratch.glob(f"{pages.name}*.png"))
 
 
 def program(name: str) -> str:
@@ -134,4 +226,7 @@ def program(name: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:] == ["sheets"]:
+        sheet_previews(IMAGES / "sheets")
+    else:
+        main()

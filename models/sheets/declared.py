@@ -203,7 +203,7 @@ _CALLED: tuple[Column, ...] = (
         Column(
             content,
             label,
-            9,
+            10,
             "choice",
             ANSWERS,
             by_branch=True,
@@ -338,7 +338,7 @@ SELF_CHECK = Sheet(
         Column(
             "evidence",
             Label("须附佐证", "Evidence"),
-            22,
+            36,
             "cues",
             cues=(
                 *(
