@@ -154,7 +154,7 @@ def main() -> None:
     while True:
         try:
             order: Order = pickle.load(orders)  # noqa: S301 (our own parent's)
-        except EOFError:
+        except (EOFError, pickle.UnpicklingError):  # the second where the parent was killed in the middle of an order
             return
         answer: bytes | Exception
         try:

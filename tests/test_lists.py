@@ -25,10 +25,10 @@ def drawn(prefect_client, tmp_path_factory):
     return house
 
 
-def mails(house):
+def mails(house, kind="assignment"):
     """Subject, file name and workbook of every list that went, by recipient and sequence."""
     settings, found = Settings(home=house.home), {}
-    for recipient, sequence, path in house.rows("select recipient, sequence, path from mail where kind = 'assignment'"):
+    for recipient, sequence, path in house.rows(f"select recipient, sequence, path from mail where kind = '{kind}'"):
         message = email.message_from_bytes((house.home / path).read_bytes(), policy=default)
         [part] = message.iter_attachments()
         office, clear = msoffcrypto.OfficeFile(io.BytesIO(part.get_content())), io.BytesIO()
@@ -112,3 +112,28 @@ def test_headquarters_gets_one_call_list_over_all_branches_and_its_answers_count
     house.answer("2026-03-20")
     house.call("run", "collect", *at("2026-03-21"))
     assert house.count("return_row") == house.count("assignment")
+
+
+def test_a_self_check_statement_shows_what_the_customer_said_and_whom_it_concerns(drawn, tmp_path):
+    house = drawn.copy(tmp_path / "home")
+    house.call("run", "dispatch", *at("2026-03-02"))
+    house.answer("2026-03-20")
+    house.call("run", "collect", *at("2026-03-21"))
+    house.call("run", "chase", *at("2026-03-23"))
+    found = mails(house, "self_check")
+    assert found
+    said = house.rows(
+        "select c.branch_no, r.remark, a.developer_id from suspect_case c join case_ground g on g.case_id = c.id"
+        " join finding f on f.id = g.finding_id join return_row r on r.id = f.return_row_id"
+        " join assignment a on a.id = r.assignment_id"
+    )
+    shown = [
+        (branch, statement, bool(employee))
+        for (branch, _), (_, _, book) in found.items()
+        for (*_, statement, employee) in book.worksheets[1].iter_rows(min_row=4, max_col=8, values_only=True)
+    ]
+    assert sorted(shown) == sorted((branch, remark, bool(developer)) for branch, remark, developer in said)
+    for (branch, sequence), (_, _, book) in found.items():
+        copy = book.custom_doc_props["huifang_copy"].value
+        assert f"daily_risk-2026-03/{branch}-{sequence}" in copy
+        assert "营运总监" in copy
