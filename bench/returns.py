@@ -29,7 +29,7 @@ from tasks.vault import branch_passwords
 
 PYTHON = sys.executable
 CONTESTANTS = ("bare", "huifang", "empty")
-ROWS_PER_RETURN, CUSTOMERS_PER_BRANCH = 170, 1_340
+ROWS_PER_RETURN, CUSTOMERS_PER_BRANCH = 170, 1_060
 """So many customers give so many rows a branch in March when every one of them is called within the year."""
 AT = ("--as-of", "2026-03-06", "--now", "2026-03-06T09:00+0800")
 CREWS = os.cpu_count() or 1

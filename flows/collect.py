@@ -168,9 +168,9 @@ def judge_all(
 
 
 def hold(session: Session, message: Message, reason: str, *, now: datetime) -> None:
-    """Book that a message waits, once for as long as it waits for the same."""
+    """Book that a message waits, once for as long as it waits; one that a person has released stays released."""
     history = records.verdict_history(session, message.id)
-    if not history or (history[-1].verdict, history[-1].reason) != ("held", reason):
+    if not history or history[-1].verdict != "held":
         session.add(_verdict(message, "held", reason, now=now, version=records.next_version(session, message.id)))
         record(session, actor="flow:collect", action="held", subject=message.sha256, payload={"reason": reason}, at=now)
 

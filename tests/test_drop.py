@@ -240,3 +240,23 @@ def test_while_the_scanner_is_down_returns_are_held_and_taken_when_it_is_back(re
     back = counts_of(house, "2026-03-22")
     assert (back["held"], back["unreconciled"]) == (0, 0)
     assert house.count("return_row") > 10
+
+
+@pytest.mark.slow
+def test_what_a_person_released_stays_released_while_the_scanner_is_down(returned: House, tmp_path: Path) -> None:
+    house = returned.copy(tmp_path / "home")
+    inbox = house.home / "maildir" / "new"
+    mails = {path: email.message_from_bytes(path.read_bytes()) for path in inbox.iterdir()}
+    path, mail = next((path, mail) for path, mail in mails.items() if "director" in str(mail["From"]))
+    branch = re.search(r"\d{4}", str(mail["From"]))[0]
+    for other in mails:
+        other.unlink()
+    mail.replace_header("From", "home@elsewhere.example")
+    path.write_bytes(mail.as_bytes())
+    house.call("run", "collect", *at("2026-03-21"))
+    house.call("quarantine", "release", "1", "--branch", branch, "--by", "Li Na", "--reason", "called back")
+    house.having(HUIFANG_CLAMD=f"unix:{tmp_path}/none").call("run", "collect", *at("2026-03-22"))
+    house.call("run", "collect", *at("2026-03-23"))
+    verdicts = house.rows("select verdict, reason from verdict order by version")
+    assert verdicts[:2] == [("quarantined", "unknown_sender"), ("held", "released")]
+    assert (verdicts[-1][0], len(verdicts)) in (("accepted", 3), ("partly", 3))
