@@ -177,7 +177,7 @@ def test_each_row_of_the_audit_chain_is_hashed_again_whatever_zone_its_time_was_
             at = NOW.astimezone(timezone(timedelta(hours=hours)))
             record(session, actor="a", action="b", subject=str(hours), payload={}, at=at)
     with store.begin() as session:
-        # A row of version 1.0, whose hash was taken over its time as it was given.
+        # A row of version 0.1, whose hash was taken over its time as it was given.
         last = session.scalar(select(Audit.sha256).order_by(Audit.id.desc()).limit(1))
         at = datetime(2026, 3, 2, 9, 0, 0, 5, tzinfo=timezone(timedelta(hours=8)))
         old = Audit(prev_sha256=last, actor="a", action="b", subject="c", payload_sha256="d", at=at)

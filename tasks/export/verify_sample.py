@@ -603,7 +603,7 @@ def read_month(folder: str, report: Report, plan: Row, index: int, versions: lis
     """The state committed for a month; its taken list goes into the history."""
     row, where = plan["months"][index], f"plan.json.months[{index}].state"
     state, period, programme = read_json(row["state"], where), row["period"], plan["programme"]
-    is_old = isinstance(state, dict) and "workdays" not in state  # months sealed before version 1.2 of the product
+    is_old = isinstance(state, dict) and "workdays" not in state  # months sealed by version 0.1 of the product
     check_form(state, {key: kind for key, kind in STATE.items() if not (is_old and key == "workdays")}, where)
     version = versions[min(max(row["version"], 1), len(versions)) - 1]
     has_k0 = plan["chain"] and (version.origin == "chain" or state["k0"])
