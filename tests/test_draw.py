@@ -23,7 +23,7 @@ from models.sampling import ticket
 from models.tables import Message
 from tasks import records
 from tasks.settings import PROJECT, Settings
-from tasks.store import open_store
+from tasks.store import hash_payload, open_store
 
 pytestmark = pytest.mark.slow
 
@@ -280,6 +280,40 @@ def test_another_calendar_in_use_is_said_and_the_month_is_recomputed_with_its_ow
     assert "look the notice of the State Council up" in said
     assert "2026-12-30" in said
     assert "same; 12 could not be compared" in said
+
+
+def test_a_month_committed_without_its_workdays_is_verified_by_the_calendar_in_use_or_says_what_it_believes(
+    pulled, tmp_path
+):
+    house = pulled.copy(tmp_path / "home")
+    draw(house, "2026-03")
+    forge_state(house, "daily_risk-2026-03", lambda state: state.pop("workdays"))
+    with sqlite3.connect(house.home / "huifang.sqlite") as store:
+        (state,) = store.execute("select state_sha256 from campaign").fetchone()
+        # The chain is written anew as well, as if the month had been committed so.
+        rows = store.execute("select id, actor, action, subject, payload_sha256, at from audit order by id").fetchall()
+        before = "0" * 64
+        for number, actor, action, subject, payload, day in rows:
+            if action == "commit":
+                payload = hash_payload({"state": state})
+            line = "\n".join([before, actor, action, subject, payload, f"{day.replace(' ', 'T')[:19]}+00:00"])
+            own = text_sha256(line)
+            store.execute(
+                "update audit set prev_sha256 = ?, sha256 = ?, payload_sha256 = ? where id = ?",
+                [before, own, payload, number],
+            )
+            before = own
+    house.call("verify", "daily_risk-2026-03", exits=(0,))
+    said = check_export(house, "daily_risk-2026-03", tmp_path / "export")
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "2026-03 was sealed without its workdays" in said.stdout
+    (house.home / "calendars").mkdir()
+    (house.home / "calendars" / "2026.yaml").write_text(
+        "year: 2026\nsource: 国办发明电〔2026〕0号\nholidays: [2026-12-30]\n", encoding="utf-8"
+    )
+    shown = re.sub(r"\s+", " ", house.call("verify", "daily_risk-2026-03", exits=(0,)).output)
+    assert "NOT COMPARED │ the month was committed with calendar" in shown
+    assert "same; 1 could not be compared" in shown
 
 
 DAMAGED = {
