@@ -470,6 +470,24 @@ def test_a_wrong_public_number_is_given_up_in_the_open_and_the_next_one_taken(ch
     assert "attempt 1 given up │ same │ 4032.24 of 2026-01-05; by 合规甲, 2026-01-05 17:00: 录入有误" in shown
 
 
+def test_a_notice_corrected_after_the_commitment_is_no_forgery_and_is_said(chained):
+    campaign = "daily_risk-2026-01"
+    draw(chained, "2026-01", exits=(1,))
+    links = links_of(chained)
+    draw(chained, "2026-01", exits=(1,))
+    (chained.home / "calendars").mkdir()
+    (chained.home / "calendars" / "2026.yaml").write_text(
+        "year: 2026\nsource: 国办发明电〔2026〕0号\nholidays: [2026-01-01, 2026-01-02, 2026-01-05]\n", encoding="utf-8"
+    )
+    later = "2026-01-06T16:00+0800"
+    reveal(chained, campaign, "--public", "4083.67", "--on", "2026-01-06", "--by", "运营乙", now=later)
+    reveal(chained, campaign, "--link", links["K1"], "--by", "合规甲", now=later)
+    draw(chained, "2026-01", "2026-01-06", exits=(0,))
+    said = re.sub(r"\s+", " ", chained.call("verify", campaign, exits=(0,)).output)
+    assert "entered by the rules │ NOT COMPARED │ the public number of 2026-01-06 is not the next one" in said
+    assert "by the calendar in use" in said
+
+
 def test_a_public_number_waits_for_the_mail_of_the_commitment(chained):
     draw(chained, "2026-01", exits=(1,))
     links_of(chained)
