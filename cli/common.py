@@ -30,6 +30,8 @@ LOOK_AT = (
     "quarantined",
     "held",
     "imbalances",
+    "unapproved",
+    "stopped",
 )
 """Counts of a flow that somebody should look at when they are not zero."""
 

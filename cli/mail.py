@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cli.common import CampaignId, errors, out
+from cli.common import By, CampaignId, Reason, errors, out, person
 
 app = typer.Typer(help="The outbox: what became of each mail.", no_args_is_help=True)
 
@@ -85,3 +85,38 @@ def mail_resolve(
                 at=now,
             )
         out.print(f"mail {number} is booked as {outcome}")
+
+
+@app.command("stop")
+def mail_stop(by: By, reason: Reason) -> None:
+    """Hold everything not yet sent, of every kind, also in a run that is sending now."""
+    _switch(True, by, reason)
+
+
+@app.command("go")
+def mail_go(by: By, reason: Reason) -> None:
+    """Let mail out again; the next runs send what was held."""
+    _switch(False, by, reason)
+
+
+def _switch(is_stopped: bool, by: str, reason: str) -> None:
+    from models.tables import MailSwitch
+    from tasks import outbox
+    from tasks.settings import Settings
+    from tasks.store import open_store, record
+
+    with errors():
+        who, why, now = person(by), person(reason), datetime.now(UTC)
+        # Not exclusive: it must work while a run holds the outbox.
+        with open_store(Settings()).begin() as session:
+            last = outbox.last_switch(session)
+            if is_stopped == (last is not None and last.is_stopped):
+                out.print(f"mail {'is stopped' if is_stopped else 'goes out'} already; nothing changed")
+                return
+            session.add(MailSwitch(is_stopped=is_stopped, reason=why, decided_by=who, decided_at=now))
+            action = "mail stop" if is_stopped else "mail go"
+            record(session, actor=who, action=action, subject="outbox", payload={"reason": why}, at=now)
+        if is_stopped:
+            out.print(f"all mail is stopped by {who}; `huifang mail go` lets it out again")
+        else:
+            out.print(f"mail goes out again, by {who}; the next runs send what was held")

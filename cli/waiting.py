@@ -11,6 +11,7 @@ from rich.console import Console
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from flows.dispatch import lacks_approval
 from flows.draw.seed import WITNESSES
 from models.calendar import SHANGHAI
 from models.outcomes import Language
@@ -21,7 +22,7 @@ from tasks import outbox, records
 
 
 def find_waiting(session: Session, language: Language) -> list[dict[str, Any]]:
-    """Each frozen year without a month and each committed month that is not drawn, with what it waits for."""
+    """Each frozen year without a month, each committed month that is not drawn, each draw that lacks its approval."""
     years: dict[tuple[str, int], ProgrammeYear] = {}
     for year in session.scalars(select(ProgrammeYear).order_by(ProgrammeYear.version)):
         years[year.programme, year.year] = year
@@ -31,7 +32,17 @@ def find_waiting(session: Session, language: Language) -> list[dict[str, Any]]:
         if not any(one.programme_year_id == years[key].id for one in issued):
             found.append(_frozen(session, years[key]))
         found += [_committed(session, one, language) for one in issued if session.get(Draw, one.id) is None]
+        found += [_drawn(session, one) for one in issued if session.get(Draw, one.id) and lacks_approval(session, one.id)]
     return found
+
+
+def _drawn(session: Session, issued: Campaign) -> dict[str, Any]:
+    why = lacks_approval(session, issued.id)
+    draw = session.get_one(Draw, issued.id)
+    return {
+        "programme_year": issued.programme_year_id, "campaign": issued.id, "stands": "drawn", "on": _day(draw.drawn_at),
+        "attempt": draw.attempt, "waits_for": [_wait("approval", f"{why}: huifang approve {issued.id} --by NAME")],
+    }  # fmt: skip
 
 
 def _frozen(session: Session, year: ProgrammeYear) -> dict[str, Any]:
@@ -115,7 +126,7 @@ def is_for_a_person(waiting: list[dict[str, Any]]) -> bool:
 def show_waiting(waiting: list[dict[str, Any]], console: Console) -> None:
     for one in waiting:
         attempt = f", attempt {one['attempt']}" if one["attempt"] > 1 else ""
-        until = "not drawn yet" if one["campaign"] else "no month of it is committed yet"
+        until = {"frozen": "no month of it is committed yet", "committed": "not drawn yet", "drawn": "not mailed"}[one["stands"]]
         head = f"{one['campaign'] or one['programme_year']}: {one['stands']} on {one['on']}{attempt}, {until}; it waits for"
         console.print(head, markup=False, highlight=False, soft_wrap=True)
         for wait in one["waits_for"]:

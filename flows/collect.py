@@ -59,6 +59,8 @@ def collect_returns(as_of: date | None = None, now: datetime | None = None) -> d
             with store.begin() as session:
                 owed = records.receipts_owed(session)
             sent = out.deliver("receipt", build_receipts(settings, store, owed, as_of=as_of, now=now))
+    if sent.get("stopped"):
+        totals["stopped"] = 1
     totals.update({"receipts_sent": sent["sent"], "failed": sent["failed"], "unknown": sent["unknown"] + len(out.lost)})
     board.publish_counts("collect", "collect", [dict(totals)])
     log.info("%s", dict(totals))

@@ -294,6 +294,8 @@ class Programme(_Part):
     no_recontact: Window | None = None
     due_workdays: int = Field(ge=1, le=260)
     closing_hour: time
+    approval: Literal["none", "required"] = "none"
+    """Whether compliance approves each draw before anything of it is mailed; never whoever started the draw."""
     attempts: Attempts
     sheet: Sheet = Sheet()
     list_to: Role
@@ -394,6 +396,7 @@ _LATER_KEYS: dict[str, Any] = {
     "monthly_plan": {"by": "workdays", "weights": [], "cut_off": "12-31"},
     "callers": ["caller"],
     "one_contact": True,
+    "approval": "none",
     "no_recontact": None,
     "sheet": {"questionnaire": "2026.1"},
 }

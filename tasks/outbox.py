@@ -23,7 +23,7 @@ from prefect import task
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from models.tables import Mail, MailItem, MailOutcome
+from models.tables import Mail, MailItem, MailOutcome, MailSwitch
 from tasks.mail import Attachment, Letter, Post, Rendered, compose, message_id, open_post
 from tasks.postoffice import outgoing
 from tasks.settings import Settings
@@ -79,6 +79,11 @@ def next_sequence(session: Session, kind: str, campaign_id: str, recipient: str,
         )
     )
     return (last or 0) + 1
+
+
+def last_switch(session: Session) -> MailSwitch | None:
+    """The last word about whether mail goes out; None when nobody ever stopped it."""
+    return session.scalar(select(MailSwitch).order_by(MailSwitch.id.desc()).limit(1))
 
 
 ATTEMPTS = 100
@@ -155,8 +160,8 @@ def opened(settings: Settings, store: Keeper, *, run: str, now: datetime) -> Ite
 def send_all(outbox: Outbox, kind: str, pieces: Iterable[Piece]) -> dict[str, int]:
     """Claim, send and settle each piece.
 
-    A server that three mails in a row could not even reach is left alone: the rest is neither claimed nor lost, the
-    next run takes it up.
+    A server that three mails in a row could not even reach is left alone, and so is everything once a person has
+    stopped all mail, in the middle of a run too: the rest is neither claimed nor lost, a later run takes it up.
     """
     settings, begin, now = outbox.settings, outbox.store.begin, outbox.now
     counts: Counter[str] = Counter(claimed=0, sent=0, failed=0, unknown=0)
@@ -172,6 +177,11 @@ def send_all(outbox: Outbox, kind: str, pieces: Iterable[Piece]) -> dict[str, in
         path = settings.outbox / piece.campaign_id / f"{piece.kind}-{piece.recipient}-{piece.role}-{piece.sequence}.eml"
         _keep(path, piece.message)
         with begin() as session:
+            stop = last_switch(session)
+            if stop is not None and stop.is_stopped:
+                counts["stopped"] += 1
+                log.warning("%s: all mail is stopped by %s; the rest waits", kind, stop.decided_by)
+                break
             mail = Mail(
                 kind=piece.kind,
                 campaign_id=piece.campaign_id,

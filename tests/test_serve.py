@@ -111,7 +111,8 @@ def test_every_deployment_names_a_flow_that_can_be_imported_and_keeps_shanghai_t
         flow = getattr(import_module(module), attribute)
         assert isinstance(flow, prefect.Flow), name
         assert set(entry.get("parameters", {})) <= set(flow.parameters.properties), name
-        assert {schedule["timezone"] for schedule in entry["schedules"]} == {"Asia/Shanghai"}, name
+        assert {schedule["timezone"] for schedule in entry["schedules"]} <= {"Asia/Shanghai"}, name
+        assert entry["schedules"] or "approve" in entry["tags"], f"{name}: only a person's form has no schedule"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_serve_schedules_every_flow_runs_one_and_ends_without_orphans(tmp_path, 
         def scheduled():
             body = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "limit": 200}
             runs = ask(api_url, "flow_runs/filter", **body)
-            return {run["deployment_id"] for run in runs} >= {row["id"] for row in rows.values()} and runs
+            return {run["deployment_id"] for run in runs} >= {row["id"] for row in rows.values() if row["schedules"]} and runs
 
         for run in await_that(scheduled, 90, said.read_text):
             assert run["auto_scheduled"]

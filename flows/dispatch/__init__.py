@@ -1,10 +1,13 @@
 """Dispatch: each branch gets its callback list by mail, locked with its own password; what stands in a mail is not mailed again."""
 
+from collections import Counter
 from datetime import date, datetime
 
 from prefect import flow, get_run_logger
+from sqlalchemy.orm import Session
 
 from flows.dispatch.lists import build_lists, counted, plan_lists
+from models.approval import what_is_missing
 from models.calendar import SHANGHAI
 from models.programme import Programme
 from tasks import board, outbox, records
@@ -29,7 +32,13 @@ def dispatch_lists(
         for early in [issued for issued, _ in found if as_of < issued.as_of]:
             log.warning("%s: was drawn for %s, after %s; left alone", early.id, early.as_of, as_of)
         found = [(issued, year) for issued, year in found if as_of >= issued.as_of]
-    totals = {"claimed": 0, "sent": 0, "failed": 0, "unknown": 0, "calls": 0, "gaps": 0}
+        lacking = {issued.id: lacks_approval(session, issued.id) for issued, _ in found}
+    totals = Counter(dict.fromkeys(("claimed", "sent", "failed", "unknown", "calls", "gaps"), 0))
+    for name, why in lacking.items():
+        if why:
+            log.warning("%s: nothing is mailed: %s; `huifang approve %s` shows what is asked for", name, why, name)
+            totals["unapproved"] += 1
+    found = [(issued, year) for issued, year in found if not lacking[issued.id]]
     with outbox.opened(settings, store, run=f"dispatch {now.isoformat()}", now=now) as out:
         totals["unknown"] += len(out.lost)
         rows = []
@@ -44,6 +53,10 @@ def dispatch_lists(
                 )
                 counts = out.deliver("assignment", counted(pieces, len(ready), advance))
             counts |= {"calls": sum(len(calls) for _, calls in ready), "gaps": len(gaps)}
+            if counts.get("stopped"):
+                log.warning("%s: all mail is stopped; `huifang mail go` lets the rest out", issued.id)
+            elif not counts["claimed"]:
+                log.warning("%s: every list is mailed already or waits for the roster; nothing was sent", issued.id)
             if counts["claimed"]:
                 with store.begin() as session:
                     record(
@@ -54,11 +67,20 @@ def dispatch_lists(
                         payload=counts,
                         at=now,
                     )
-            else:
-                log.warning("%s: every list is mailed already or waits for the roster; nothing was sent", issued.id)
             rows.append({"campaign": issued.id, **counts})
             for name, n in counts.items():
                 totals[name] += n
     board.publish_counts("dispatch", "dispatch", rows)
-    log.info("%s", totals)
-    return totals
+    log.info("%s", dict(totals))
+    return dict(totals)
+
+
+def lacks_approval(session: Session, campaign_id: str) -> str:
+    """Why nothing of a draw may be mailed; '' when it may, because it is approved or its plan asks for no approval."""
+    _, year, draw = records.campaign_of(session, campaign_id)
+    if Programme.model_validate_json(year.plan).approval != "required":
+        return ""
+    last = records.approval_of(session, campaign_id)
+    if last is None:
+        return what_is_missing("", "", draw.sample_sha256)
+    return what_is_missing(last.decision, last.sample_sha256, draw.sample_sha256)

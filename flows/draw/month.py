@@ -294,7 +294,7 @@ def draw_once(
         assign_calls(session, settings, rules, year, issued, sample, calendar, as_of=max(as_of, issued.as_of), now=now)
         record(
             session,
-            actor="flow:draw",
+            actor=settings.actor or "flow:draw",
             action="draw",
             subject=issued.id,
             payload={"sample": draw.sample_sha256},

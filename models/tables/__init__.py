@@ -30,7 +30,7 @@ from models.tables.draw import (
 )
 from models.tables.followup import AssignmentEnd, Case, CaseGround, CaseMerge, Report
 from models.tables.intake import IntakeTally, Pull, SetAside, Snapshot, SourceFile, Waiver
-from models.tables.outbox import Mail, MailItem, MailOutcome
+from models.tables.outbox import Approval, Mail, MailItem, MailOutcome, MailSwitch
 from models.tables.returns import (
     Evidence,
     Finding,
@@ -45,6 +45,7 @@ from models.tables.returns import (
 
 __all__ = [
     "Abort",
+    "Approval",
     "Assignment",
     "AssignmentEnd",
     "AssignmentHandover",
@@ -70,6 +71,7 @@ __all__ = [
     "Mail",
     "MailItem",
     "MailOutcome",
+    "MailSwitch",
     "Message",
     "Opinion",
     "ProgrammeYear",

@@ -54,3 +54,32 @@ class MailOutcome(Base):
     detail: Mapped[str] = mapped_column(Text)
     decided_by: Mapped[str]
     at: Mapped[datetime]
+
+
+class Approval(Base):
+    """That compliance lets a draw's lists go out, or takes that back; the row with the highest id counts.
+
+    Written by `huifang approve` and the flow of the same name.
+    """
+
+    __tablename__ = "approval"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    campaign_id: Mapped[str] = mapped_column(ForeignKey("campaign.id"), index=True)
+    sample_sha256: Mapped[str]
+    """What was approved: of another sample the row says nothing."""
+    decision: Mapped[str]
+    """approved | withdrawn"""
+    note: Mapped[str] = mapped_column(Text)
+    decided_by: Mapped[str]
+    decided_at: Mapped[datetime]
+
+
+class MailSwitch(Base):
+    """That a person stopped all mail, or let it go on; the row with the highest id counts, none means it goes."""
+
+    __tablename__ = "mail_switch"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    is_stopped: Mapped[bool]
+    reason: Mapped[str] = mapped_column(Text)
+    decided_by: Mapped[str]
+    decided_at: Mapped[datetime]

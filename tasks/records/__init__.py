@@ -57,7 +57,16 @@ from tasks.records.cases import (
     report_with,
     self_checks_to_merge,
 )
-from tasks.records.mails import calls_assigned, calls_to_mail, items_carried, lists_sent, mails_of, refused_addresses
+from tasks.records.mails import (
+    approval_of,
+    calls_assigned,
+    calls_to_mail,
+    items_carried,
+    lists_sent,
+    mails_of,
+    refused_addresses,
+    starters_of,
+)
 from tasks.records.returns import (
     add_evidence,
     add_problems,
@@ -113,6 +122,7 @@ __all__ = [
     "add_return_rows",
     "add_self_checks",
     "add_sighting",
+    "approval_of",
     "attempts_of",
     "brought_by",
     "calls_assigned",
@@ -183,6 +193,7 @@ __all__ = [
     "sightings_to_move",
     "snapshot_by_id",
     "snapshot_of",
+    "starters_of",
     "strata_of",
     "taken_of",
     "undrawn_campaigns",

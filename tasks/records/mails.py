@@ -10,7 +10,16 @@ import pandas as pd
 from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session
 
-from models.tables import Assignment, AssignmentEnd, Mail, MailItem, MailOutcome, ReturnRow
+from models.tables import (
+    Approval,
+    Assignment,
+    AssignmentEnd,
+    Audit,
+    Mail,
+    MailItem,
+    MailOutcome,
+    ReturnRow,
+)
 from tasks.records.base import frame, latest
 from tasks.records.campaigns import answering_branch
 
@@ -143,3 +152,16 @@ def refused_addresses(session: Session) -> set[str]:
         .order_by(MailOutcome.id),
     ).drop_duplicates("to_address", keep="last")
     return set(last.loc[(last["outcome"] == "failed") & (last["code"].fillna(0) >= 500), "to_address"])
+
+
+def approval_of(session: Session, campaign_id: str) -> Approval | None:
+    """What was last decided about a campaign's draw; None when nobody has."""
+    return session.scalar(
+        select(Approval).where(Approval.campaign_id == campaign_id).order_by(Approval.id.desc()).limit(1)
+    )
+
+
+def starters_of(session: Session, campaign_id: str) -> list[str]:
+    """Who committed and drew a campaign, as the audit chain names them; a schedule stands there as flow:draw."""
+    query = select(Audit.actor).where(Audit.subject == campaign_id, Audit.action.in_(("commit", "draw"))).distinct()
+    return sorted(session.scalars(query))
