@@ -14,7 +14,7 @@ from cli.common import AsOf, day_of, err, errors, out
 
 def status(
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object: waiting, campaigns, pulls, mails, messages.")
+        bool, typer.Option("--json", help="One JSON object: waiting, campaigns, pulls, mails, messages, mail_stopped.")
     ] = False,
     as_of: AsOf = None,
 ) -> None:
@@ -33,7 +33,7 @@ def status(
         else:
             _show_status(found)
         holds = all(balance["holds"] for campaign in found["campaigns"] for balance in campaign["balances"])
-        if not holds or is_for_a_person(found["waiting"]):
+        if not holds or found["mail_stopped"] or is_for_a_person(found["waiting"]):
             raise typer.Exit(1)
 
 
@@ -54,14 +54,18 @@ def _status(settings: Any, store: Any, as_of: date) -> dict[str, Any]:
     from cli.waiting import find_waiting
     from flows.report import standing_of
     from models.standing import mail_counts, message_counts
-    from tasks import records
+    from tasks import outbox, records
 
     with store.begin() as session:
+        stop = outbox.last_switch(session)
         standings = [standing_of(settings, session, name, as_of) for name in records.drawn_campaigns(session)]
         waiting = find_waiting(session, settings.language)
         pulls = records.pulls(session)
         mails = mail_counts(records.mails_of(session))
         messages = message_counts(records.verdicts_of(session), records.sightings(session))
+    stopped = None
+    if stop is not None and stop.is_stopped:
+        stopped = {"by": stop.decided_by, "reason": stop.reason, "since": stop.decided_at.isoformat()}
     campaigns = []
     for standing in standings:
         plain = {key: value for key, value in asdict(standing).items() if key != "branches"} | {
@@ -72,6 +76,7 @@ def _status(settings: Any, store: Any, as_of: date) -> dict[str, Any]:
         campaigns.append(plain)
     return {
         "as_of": as_of.isoformat(), "waiting": waiting, "campaigns": campaigns, "pulls": pulls, "mails": mails, "messages": messages,
+        "mail_stopped": stopped,
     }  # fmt: skip
 
 
@@ -87,6 +92,8 @@ def _show_status(found: dict[str, Any]) -> None:
             counts = (f"{row[key]:,}" for key in ("rows", "accepted", "ignored", "rejected"))
             table.add_row(row["table"], *counts, ", ".join(reasons))
         out.print(table)
+    if stop := found["mail_stopped"]:
+        out.print(f"all mail is stopped by {stop['by']}: {stop['reason']}; `huifang mail go` lets it out", markup=False)
     show_waiting(found["waiting"], out)
     if not found["campaigns"] and found["waiting"]:
         return

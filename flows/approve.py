@@ -45,7 +45,8 @@ def decide(
         holds = last is not None and last.decision == "approved" and last.sample_sha256 == draw.sample_sha256
         if withdraw and not holds:
             raise approval.ApprovalRefused(f"{campaign_id}: there is no approval to withdraw")
-        if withdraw and (records.mails_of(session, campaign_id)["kind"] == "assignment").any():
+        mails = records.mails_of(session, campaign_id)
+        if withdraw and ((mails["kind"] == "assignment") & (mails["outcome"] != "failed")).any():
             raise approval.ApprovalRefused(
                 f"{campaign_id}: lists were mailed already; stop what is left with `huifang mail stop`"
             )

@@ -175,13 +175,13 @@ def send_all(outbox: Outbox, kind: str, pieces: Iterable[Piece]) -> dict[str, in
             )
             break
         path = settings.outbox / piece.campaign_id / f"{piece.kind}-{piece.recipient}-{piece.role}-{piece.sequence}.eml"
-        _keep(path, piece.message)
         with begin() as session:
             stop = last_switch(session)
             if stop is not None and stop.is_stopped:
                 counts["stopped"] += 1
                 log.warning("%s: all mail is stopped by %s; the rest waits", kind, stop.decided_by)
                 break
+            _keep(path, piece.message)
             mail = Mail(
                 kind=piece.kind,
                 campaign_id=piece.campaign_id,

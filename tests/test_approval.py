@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 
 import pytest
 from house import House, at
@@ -80,7 +82,24 @@ def test_a_programme_that_asks_for_no_approval_has_none(prefect_client, tmp_path
     said = house.call("run", "dispatch", *at("2026-03-02"), exits=(1,)).output
     assert "stopped" in said
     assert mailed(house) == 0
+    assert not list((house.home / "outbox").glob("**/*.eml"))
+    status = json.loads(house.call("status", "--json", exits=(1,)).stdout)
+    assert (status["mail_stopped"]["by"], status["mail_stopped"]["reason"]) == ("Li Na", "a wrong roster")
     house.call("mail", "go", "--by", "Li Na", "--reason", "roster corrected")
     house.call("run", "dispatch", *at("2026-03-02"), exits=(0,))
     assert mailed(house) == 2
     assert house.rows("select distinct outcome from mail_outcome") == [("sent",)]
+
+
+def test_another_programme_goes_on_and_a_sample_that_changed_needs_a_new_approval(drawn, tmp_path):
+    house = drawn.copy(tmp_path / "home")
+    house.draw("marketer_conduct")
+    house.call("approve", CAMPAIGN, "--by", "Li Na")
+    with closing(sqlite3.connect(house.home / "huifang.sqlite")) as store, store:
+        store.execute("update draw set sample_sha256 = ? where campaign_id = ?", ("0" * 64, CAMPAIGN))
+    said = house.call("run", "dispatch", *at("2026-03-02"), exits=(1,)).output
+    assert "1 unapproved" in said
+    assert house.rows("select distinct campaign_id from mail where kind = 'assignment'") == [
+        ("marketer_conduct-2026-03",)
+    ]
+    assert "for another sample" in house.call("approve", CAMPAIGN).output

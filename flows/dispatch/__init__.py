@@ -32,17 +32,20 @@ def dispatch_lists(
         for early in [issued for issued, _ in found if as_of < issued.as_of]:
             log.warning("%s: was drawn for %s, after %s; left alone", early.id, early.as_of, as_of)
         found = [(issued, year) for issued, year in found if as_of >= issued.as_of]
-        lacking = {issued.id: lacks_approval(session, issued.id) for issued, _ in found}
     totals = Counter(dict.fromkeys(("claimed", "sent", "failed", "unknown", "calls", "gaps"), 0))
-    for name, why in lacking.items():
-        if why:
-            log.warning("%s: nothing is mailed: %s; `huifang approve %s` shows what is asked for", name, why, name)
-            totals["unapproved"] += 1
-    found = [(issued, year) for issued, year in found if not lacking[issued.id]]
     with outbox.opened(settings, store, run=f"dispatch {now.isoformat()}", now=now) as out:
         totals["unknown"] += len(out.lost)
         rows = []
         for issued, year in found:
+            # An approval is given and withdrawn by whoever holds the outbox, so it cannot change until the lists are out.
+            with store.begin() as session:
+                why = lacks_approval(session, issued.id)
+            if why:
+                log.warning(
+                    "%s: nothing is mailed: %s; `huifang approve %s` shows what is asked for", issued.id, why, issued.id
+                )
+                totals["unapproved"] += 1
+                continue
             with store.begin() as session:
                 ready, gaps = plan_lists(session, settings, issued, as_of)
             for branch_no, reason in gaps:
