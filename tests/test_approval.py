@@ -29,6 +29,11 @@ def drawn(prefect_client, tmp_path_factory):
     return house
 
 
+def answering(house):
+    """How many have calls to answer: branches, and headquarters where all callers of a branch are barred."""
+    return house.rows("select count(distinct case caller when 'hq' then 'HQ' else branch_no end) from assignment")[0][0]
+
+
 def mailed(house):
     return house.rows("select count(*) from mail where kind = 'assignment'")[0][0]
 
@@ -45,7 +50,7 @@ def test_dispatch_refuses_what_compliance_has_not_approved_and_says_what_is_miss
     assert "Zhang Wei" in shown
     house.call("approve", CAMPAIGN, "--by", "Li Na", "--note", "counts looked at")
     house.call("run", "dispatch", *at("2026-03-02"), exits=(0,))
-    assert mailed(house) == 4
+    assert mailed(house) == answering(house) > 0
     late = house.call("approve", CAMPAIGN, "--by", "Li Na", "--withdraw", exits=(2,)).output
     assert "mailed already" in late
 
@@ -87,7 +92,7 @@ def test_a_programme_that_asks_for_no_approval_has_none(prefect_client, tmp_path
     assert (status["mail_stopped"]["by"], status["mail_stopped"]["reason"]) == ("Li Na", "a wrong roster")
     house.call("mail", "go", "--by", "Li Na", "--reason", "roster corrected")
     house.call("run", "dispatch", *at("2026-03-02"), exits=(0,))
-    assert mailed(house) == 2
+    assert mailed(house) == answering(house) > 0
     assert house.rows("select distinct outcome from mail_outcome") == [("sent",)]
 
 
