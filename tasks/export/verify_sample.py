@@ -618,6 +618,7 @@ def read_month(folder: str, report: Report, plan: Row, index: int, versions: lis
     wrong += differ([row["campaign"], row["version"]], [right["campaign"], right["version"]])
     for text in (row["developers_file"], state["developers_sha256"]):
         wrong += differ(bool(text), version.is_coverage, "developers:")
+    wrong += ["workdays: []"] * (state.get("workdays") == [])  # left empty they would pass for those of an old month
     report.check("state", wrong, period)
     state.setdefault("workdays", [])
     wrong, last, still, new = [], b"", 0, set()
