@@ -5,27 +5,43 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from cryptography.fernet import Fernet
+from cryptography.fernet import Fernet, InvalidToken
 
 from tasks.settings import Settings
 from tasks.vault.keys import vault_key
-from tasks.vault.secret import VaultError, write_private
+from tasks.vault.secret import VaultError, private_file
+
+PIECE_BYTES = 1 << 20
+"""What is locked at once: a recording of 50 MB costs a few of these in memory, not three times its size."""
 
 
 def keep_evidence(settings: Settings, clear: Path) -> tuple[str, str]:
-    """Put a file into the vault: the hash of its clear bytes, and its path below HUIFANG_HOME. Harmless to repeat."""
-    content = clear.read_bytes()
-    sha256 = hashlib.sha256(content).hexdigest()
-    target = settings.vault / sha256[:2] / f"{sha256}.fernet"
-    if not target.exists():
-        write_private(target, Fernet(vault_key(settings)).encrypt(content))
+    """Put a file into the vault: the hash of its clear bytes, and its path below HUIFANG_HOME. Harmless to repeat.
+
+    A Fernet token a line for each piece. Whether all are there and in order, the hash of the whole says that the file
+    is called by; a file of one token and no line end, as the vault's first files are, is read the same way.
+    """
+    with clear.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        target = settings.vault / sha256[:2] / f"{sha256}.fernet"
+        if not target.exists():
+            lock = Fernet(vault_key(settings))
+            file.seek(0)
+            with private_file(target) as locked:
+                while piece := file.read(PIECE_BYTES):
+                    locked.write(lock.encrypt(piece) + b"\n")
     return sha256, str(target.relative_to(settings.home.resolve()))
 
 
 def read_evidence(settings: Settings, path: str) -> bytes:
     """The clear bytes of an evidence file. Raises VaultError when they are not what was put in."""
     target = settings.home.resolve() / path
-    content = Fernet(vault_key(settings)).decrypt(target.read_bytes())
-    if hashlib.sha256(content).hexdigest() != target.stem:
+    lock = Fernet(vault_key(settings))
+    try:
+        with target.open("rb") as locked:
+            content = b"".join(lock.decrypt(line.rstrip(b"\n")) for line in locked)
+    except InvalidToken:
+        content = None
+    if content is None or hashlib.sha256(content).hexdigest() != target.stem:
         raise VaultError(f"{path}: its content does not have the hash it is filed under; restore it from the backup")
     return content
