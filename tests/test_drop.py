@@ -14,7 +14,7 @@ from house import House, at
 from letters import PASSWORD, SHEET, accepted, encrypted, letter, settings_for
 
 from models.returns import Opened
-from tasks.mailbox import DropMailbox, Letter, MailboxError, mailboxes, open_messages, spool
+from tasks.mailbox import Decided, DropMailbox, Letter, MailboxError, mailboxes, open_messages, spool
 from tasks.settings import Settings
 
 
@@ -112,6 +112,38 @@ def test_the_same_bytes_from_two_branches_are_two_returns_and_the_same_name_late
     assert spool(box, after, settings.spool).sha256 == first, "the same upload again is the same return"
     box.move(after, "Processed")
     assert {path.name for path in (drop / "0101" / "Processed").iterdir()} == {"a.xlsx", "a.2.xlsx"}
+
+
+def test_an_upload_that_was_decided_about_leaves_quarantine_with_its_marker(drop: Path) -> None:
+    for branch in ("0101", "0202"):
+        (drop / branch / "a.xlsx").write_bytes(SHEET)
+        (drop / branch / "a.xlsx.ok").touch()
+    (drop / "0101" / "Quarantine").mkdir()
+    (drop / "0101" / "Quarantine" / "a.xlsx").write_bytes(SHEET)  # of another month, under the same name
+    settings = settings_with(drop, drop_marker=".ok")
+    box = DropMailbox(settings)
+    letters = list(box.letters())
+    for found in letters:
+        box.move(found, "Quarantine")
+    decided = [Decided(found, "", 0, "Processed") for found in letters if found.folder == "0101"]
+    for _ in range(2):
+        box.clear_quarantine(decided)
+        assert {path.name for path in (drop / "0101" / "Processed").iterdir()} == {"a.2.xlsx", "a.2.xlsx.ok"}
+        assert {path.name for path in (drop / "0101" / "Quarantine").iterdir()} == {"a.xlsx"}
+        assert {path.name for path in (drop / "0202" / "Quarantine").iterdir()} == {"a.xlsx", "a.xlsx.ok"}
+        assert box.count_moved() == 3
+
+
+def test_a_link_in_the_place_of_quarantine_is_not_followed(drop: Path) -> None:
+    path, private = drop / "0101" / "a.xlsx", drop.parent / "private"
+    path.write_bytes(SHEET)
+    box = DropMailbox(settings_with(drop))
+    (found,) = box.letters()
+    private.mkdir()
+    path.rename(private / "a.xlsx")
+    (drop / "0101" / "Quarantine").symlink_to(private)
+    box.clear_quarantine([Decided(found, "", 0, "Processed")])
+    assert [path.name for path in private.iterdir()] == ["a.xlsx"]
 
 
 def test_links_and_files_of_no_branch_are_left_where_they_lie(drop: Path, caplog: pytest.LogCaptureFixture) -> None:

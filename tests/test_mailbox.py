@@ -25,7 +25,17 @@ from letters import BOMBS, BRANCH, FORMULA, HARMLESS, KEY, SHEET, accepted, encr
 
 from bench.imap_server import DOVECOT, Dovecot, deliver
 from models.row_code import row_code
-from tasks.mailbox import ConnectionLost, Letter, MailboxError, open_mailbox, open_messages, spool
+from tasks.mailbox import (
+    ConnectionLost,
+    Decided,
+    Destination,
+    Letter,
+    Mailbox,
+    MailboxError,
+    open_mailbox,
+    open_messages,
+    spool,
+)
 from tasks.settings import PROJECT, Settings
 
 # ---- what is opened
@@ -236,6 +246,51 @@ def test_a_maildir_is_emptied_into_its_subfolders_and_nothing_is_deleted(tmp_pat
     box.close()
 
 
+def put_aside(box: Mailbox, settings: Settings, *folders: Destination) -> list[Decided]:
+    """Every letter put into Quarantine, and where a person then says that the first ones go."""
+    lying = list(box.letters())
+    kept = [spool(box, found, settings.spool) for found in lying]
+    for found in lying:
+        box.move(found, "Quarantine")
+    decided = zip(lying, kept, folders, strict=False)
+    return [Decided(found, one.sha256, one.size_bytes, folder) for found, one, folder in decided]
+
+
+def test_what_a_person_decided_about_leaves_quarantine_and_the_rest_stays(tmp_path: Path) -> None:
+    root = tmp_path / "mail"
+    deliver(root, letter(subject="一"), letter(subject="二"), letter(subject="三"))
+    settings = settings_for(tmp_path, returns_url=f"maildir:{root}")
+    box = open_mailbox(settings)
+    decided = put_aside(box, settings, "Processed", "Rejected")
+    for path in (root / ".Quarantine" / "cur").iterdir():
+        path.rename(path.with_name(path.name.replace(":2,S", ":2,RS")))  # somebody answered it in his mail program
+    before = box.count_moved()
+    for _ in range(2):
+        box.clear_quarantine(decided)
+        lying = {folder: len(list((root / f".{folder}" / "cur").iterdir())) for folder in ("Processed", "Rejected")}
+        assert lying == {"Processed": 1, "Rejected": 1}
+        assert len(list((root / ".Quarantine" / "cur").iterdir())) == 1
+        assert box.count_moved() == before == 3
+    box.clear_quarantine([])
+    box.close()
+
+
+def test_a_folder_of_letters_tells_those_in_quarantine_by_what_they_hold(tmp_path: Path) -> None:
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    settings = settings_for(tmp_path, returns_url=f"file:{drop}")
+    box = open_mailbox(settings)
+    decided = []
+    for subject, folder in (("一", "Processed"), ("二", "Rejected"), ("三", "Quarantine")):
+        (drop / "a.eml").write_bytes(letter(subject=subject).as_bytes())
+        decided += put_aside(box, settings, folder)  # type: ignore[arg-type]
+    for _ in range(2):
+        box.clear_quarantine(decided[:2])
+        assert [letter(subject="二").as_bytes()] == [path.read_bytes() for path in (drop / "Rejected").iterdir()]
+        assert [letter(subject="三").as_bytes()] == [path.read_bytes() for path in (drop / "Quarantine").iterdir()]
+        assert box.count_moved() == 3
+
+
 def test_letters_come_in_the_order_of_arrival_whatever_their_files_are_called(tmp_path: Path) -> None:
     new = tmp_path / "maildir" / "new"
     deliver(tmp_path / "maildir", letter(subject="one"), letter(subject="two"))
@@ -353,6 +408,25 @@ def test_imap_gives_the_bytes_that_came_and_moves_each_letter(dovecot: Dovecot, 
         moved.close()
     found = {message.subject for message in open_messages(sorted(settings.spool.glob("*.eml")), {}, settings)}
     assert found == {"一", "大", "三"}
+
+
+def test_imap_tells_messages_in_quarantine_by_what_they_hold(dovecot: Dovecot, tmp_path: Path) -> None:
+    same = [letter(subject=subject) for subject in ("一", "二", "三")]
+    dovecot.deliver(*same, letter(("录音.mp3", os.urandom(3 << 20)), subject="大"))
+    settings = settings_of(dovecot, tmp_path)
+    box = open_mailbox(settings)
+    decided = put_aside(box, settings, "Processed", "Rejected")
+    assert len({found.size_bytes for found in decided}) == 1, "only what they hold tells these apart"
+    for _ in range(2):
+        box.clear_quarantine(decided)
+        assert box.count_moved() == 4
+    box.close()
+    lying = {}
+    with connected(dovecot) as client:
+        for folder in ("Processed", "Rejected", "Quarantine"):
+            client.select_folder(folder)
+            lying[folder] = len(client.search())
+    assert lying == {"Processed": 1, "Rejected": 1, "Quarantine": 2}
 
 
 def make_folder(dovecot: Dovecot, name: str) -> None:

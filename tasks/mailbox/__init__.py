@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tasks.mailbox.base import DESTINATIONS, ConnectionLost, Destination, Letter, Mailbox, MailboxError
+from tasks.mailbox.base import DESTINATIONS, ConnectionLost, Decided, Destination, Letter, Mailbox, MailboxError
 from tasks.mailbox.children import SandboxError, forget_parts, open_messages
 from tasks.mailbox.drop import PREFIX, DropMailbox
 from tasks.mailbox.folder import FolderMailbox
@@ -23,6 +23,7 @@ __all__ = [
     "DESTINATIONS",
     "PREFIX",
     "ConnectionLost",
+    "Decided",
     "Destination",
     "DropMailbox",
     "Letter",

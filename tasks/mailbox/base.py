@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, Protocol
 
@@ -32,6 +32,18 @@ class Letter:
     uid: str
 
 
+@dataclass(frozen=True)
+class Decided:
+    """A letter that was put into Quarantine and about which a person has decided since."""
+
+    letter: Letter
+    """Where it lay when it was seen; where it lies in Quarantine is the mailbox's own affair."""
+    sha256: str
+    size_bytes: int
+    folder: Destination
+    """Where it goes now."""
+
+
 class Mailbox(Protocol):
     """Where returns lie. Nothing is ever deleted; moving a letter that is gone is said and harmless."""
 
@@ -42,6 +54,12 @@ class Mailbox(Protocol):
     def fetch(self, letter: Letter, to: BinaryIO) -> None: ...
 
     def move(self, letter: Letter, folder: Destination) -> None: ...
+
+    def clear_quarantine(self, decided: Sequence[Decided]) -> None:
+        """Move out of Quarantine what was decided about; what lies there no more is passed over, so that a run after a
+        crash may be told the same again.
+        """
+        ...
 
     def count_moved(self) -> int:
         """How many letters lie in the three folders that letters are moved to."""

@@ -10,14 +10,14 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from email.message import EmailMessage
 from email.policy import SMTP
 from pathlib import Path
 from typing import BinaryIO
 
-from tasks.mailbox.base import DESTINATIONS, Destination, Letter, MailboxError
+from tasks.mailbox.base import DESTINATIONS, Decided, Destination, Letter, MailboxError
 from tasks.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -79,22 +79,45 @@ class DropMailbox:
             if _stamp(path.lstat()) != stamp:
                 log.warning("%s/%s: a file was replaced after it was read; it is another return", *_place(letter))
                 return
-            with _folder(path.parent) as here, _folder(path.parent / folder, make=True) as there:
-                taken, name, number = set(os.listdir(there)), path.name, 1
-                while name in taken:
-                    number += 1
-                    name = f"{path.stem}.{number}{path.suffix}"
-                os.rename(path.name, name, src_dir_fd=here, dst_dir_fd=there)
-                with suppress(FileNotFoundError):
-                    if self._marker:
-                        marked = (path.name + self._marker, name + self._marker)
-                        os.rename(*marked, src_dir_fd=here, dst_dir_fd=there)
+            self._put(path, path.parent / folder)
         except FileNotFoundError:
             log.warning("%s/%s: a file was already moved", *_place(letter))
         except OSError as error:
             raise MailboxError(
                 f"{self.source}/{letter.folder}: {path.name} to {folder}: {error.strerror}; let us write there"
             ) from None
+
+    def clear_quarantine(self, decided: Sequence[Decided]) -> None:
+        # Moving a file within its disk changes neither when it was written nor its size nor its number.
+        wanted = {(found.letter.folder, found.letter.uid.partition(".")[0]): found for found in decided}
+        for branch_no in {branch_no for branch_no, _ in wanted}:
+            home = self._root if self._is_by_name else self._root / branch_no
+            aside = home / "Quarantine"
+            if aside.is_symlink() or not aside.is_dir():
+                continue
+            for path in [path for path in aside.iterdir() if not self._is_marker(path)]:
+                info = path.lstat()
+                found = wanted.get((branch_no, _stamp(info)))
+                if found is None or not stat.S_ISREG(info.st_mode):
+                    continue
+                try:
+                    self._put(path, home / found.folder)
+                except OSError as error:
+                    raise MailboxError(
+                        f"{self.source}/{branch_no}: {path.name} to {found.folder}: {error.strerror}; let us write there"
+                    ) from None
+
+    def _put(self, path: Path, target: Path) -> None:
+        with _folder(path.parent) as here, _folder(target, make=True) as there:
+            taken, name, number = set(os.listdir(there)), path.name, 1
+            while name in taken:
+                number += 1
+                name = f"{path.stem}.{number}{path.suffix}"
+            os.rename(path.name, name, src_dir_fd=here, dst_dir_fd=there)
+            with suppress(FileNotFoundError):
+                if self._marker:
+                    marked = (path.name + self._marker, name + self._marker)
+                    os.rename(*marked, src_dir_fd=here, dst_dir_fd=there)
 
     def count_moved(self) -> int:
         roots = [self._root] if self._is_by_name else [path for path in self._root.iterdir() if path.is_dir()]

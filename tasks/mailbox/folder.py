@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from tasks.mailbox.base import BLOCK_BYTES, DESTINATIONS, Destination, Letter, MailboxError
+from tasks.mailbox.base import BLOCK_BYTES, DESTINATIONS, Decided, Destination, Letter, MailboxError
 
 log = logging.getLogger(__name__)
 
@@ -38,17 +39,31 @@ class FolderMailbox:
             raise MailboxError(f"{self.source}: {self._path(letter).name} is gone; somebody else took it") from None
 
     def move(self, letter: Letter, folder: Destination) -> None:
-        path = self._path(letter)
+        try:
+            self._put(self._path(letter), folder)
+        except FileNotFoundError:
+            log.warning("%s: a message was already moved", self.source)
+
+    def _put(self, path: Path, folder: Destination) -> None:
         target = self._root / folder / path.name
         target.parent.mkdir(exist_ok=True)
         number = 1
         while target.exists():
             number += 1
             target = self._root / folder / f"{path.stem}.{number}.eml"
-        try:
-            path.rename(target)
-        except FileNotFoundError:
-            log.warning("%s: a message was already moved", self.source)
+        path.rename(target)
+
+    def clear_quarantine(self, decided: Sequence[Decided]) -> None:
+        # Among letters of the same name one may have been given another: what it holds tells which it is.
+        sizes = {found.size_bytes for found in decided}
+        wanted = {found.sha256: found.folder for found in decided}
+        for path in sorted((self._root / "Quarantine").glob("*.eml")):
+            if path.is_symlink() or path.stat().st_size not in sizes:
+                continue
+            with path.open("rb") as message:
+                sha256 = hashlib.file_digest(message, "sha256").hexdigest()
+            if sha256 in wanted:
+                self._put(path, wanted[sha256])
 
     def count_moved(self) -> int:
         return sum(path.is_file() for folder in DESTINATIONS for path in (self._root / folder).glob("*"))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
@@ -13,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from imapclient import IMAPClient
 from imapclient.exceptions import IMAPClientAbortError, IMAPClientError
 
-from tasks.mailbox.base import BLOCK_BYTES, DESTINATIONS, ConnectionLost, Destination, Letter, MailboxError
+from tasks.mailbox.base import BLOCK_BYTES, DESTINATIONS, ConnectionLost, Decided, Destination, Letter, MailboxError
 from tasks.settings import Settings, read_secret
 
 log = logging.getLogger(__name__)
@@ -87,36 +88,65 @@ class ImapMailbox:
 
     def fetch(self, letter: Letter, to: BinaryIO) -> None:
         """The message block by block: a 50 MB recording costs one block of memory. \\Seen is not set."""
-        uid, offset = int(letter.uid), 0
         try:
             self._check(letter)
-            while True:
-                answer = self._client.fetch([uid], [f"BODY.PEEK[]<{offset}.{BLOCK_BYTES}>"]).get(uid)
-                if answer is None:
-                    raise MailboxError(f"{letter.source}: message {letter.uid} is gone; somebody else took it")
-                block = next((value for key, value in answer.items() if key.startswith(b"BODY[]")), b"") or b""
+            for block in self._blocks(int(letter.uid)):
                 to.write(block)
-                offset += len(block)
-                if len(block) < BLOCK_BYTES:
-                    return
         except (OSError, IMAPClientError) as error:
             raise _fault(error, f"{letter.source}: message {letter.uid}") from None
+
+    def _blocks(self, uid: int) -> Iterator[bytes]:
+        """A message of the folder that is selected."""
+        offset, size = 0, BLOCK_BYTES
+        while size == BLOCK_BYTES:
+            answer = self._client.fetch([uid], [f"BODY.PEEK[]<{offset}.{BLOCK_BYTES}>"]).get(uid)
+            if answer is None:
+                raise MailboxError(f"{self.source}: message {uid} is gone; somebody else took it")
+            block = next((value for key, value in answer.items() if key.startswith(b"BODY[]")), b"") or b""
+            yield block
+            size = len(block)
+            offset += size
 
     def move(self, letter: Letter, folder: Destination) -> None:
         try:
             self._check(letter)
-            target = self._destination(folder)
-            if not self._client.fetch([int(letter.uid)], ["UID"]):
-                log.warning("%s: message %s was already moved", letter.source, letter.uid)
-            elif self._can_move:
-                self._client.move([int(letter.uid)], target)
+            if self._client.fetch([int(letter.uid)], ["UID"]):
+                self._put(int(letter.uid), folder)
             else:
-                self._client.copy([int(letter.uid)], target)
-                self._client.delete_messages([int(letter.uid)])
-                # With UIDPLUS only this one goes: a plain EXPUNGE would take everybody's deleted messages.
-                self._client.uid_expunge([int(letter.uid)])
+                log.warning("%s: message %s was already moved", letter.source, letter.uid)
         except (OSError, IMAPClientError) as error:
             raise _fault(error, f"{letter.source}: message {letter.uid} to {folder}") from None
+
+    def _put(self, uid: int, folder: Destination) -> None:
+        """Move a message of the folder that is selected."""
+        target = self._destination(folder)
+        if self._can_move:
+            self._client.move([uid], target)
+            return
+        self._client.copy([uid], target)
+        self._client.delete_messages([uid])
+        # With UIDPLUS only this one goes: a plain EXPUNGE would take everybody's deleted messages.
+        self._client.uid_expunge([uid])
+
+    def clear_quarantine(self, decided: Sequence[Decided]) -> None:
+        # A moved message has a new number, which only the server knows; what it holds tells which it is.
+        sizes = {found.size_bytes for found in decided}
+        wanted = {found.sha256: found.folder for found in decided}
+        aside = self._prefix + "Quarantine"
+        try:
+            if not self._client.folder_exists(aside):
+                return
+            self._select(aside)
+            uids = self._client.search(["UNDELETED"])
+            answers = self._client.fetch(uids, ["RFC822.SIZE"]) if uids else {}
+            for uid in sorted(uid for uid, answer in answers.items() if answer[b"RFC822.SIZE"] in sizes):
+                digest = hashlib.sha256()
+                for block in self._blocks(uid):
+                    digest.update(block)
+                if (sha256 := digest.hexdigest()) in wanted:
+                    self._put(uid, wanted[sha256])
+        except (OSError, IMAPClientError) as error:
+            raise _fault(error, f"{self.source}: {aside}") from None
 
     def count_moved(self) -> int:
         try:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import mailbox as stdlib_mailbox
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from tasks.mailbox.base import BLOCK_BYTES, DESTINATIONS, Destination, Letter, MailboxError
+from tasks.mailbox.base import BLOCK_BYTES, DESTINATIONS, Decided, Destination, Letter, MailboxError
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +52,22 @@ class MaildirMailbox:
             raise MailboxError(f"{self.source}: message {letter.uid} may not be read; correct its owner") from None
 
     def move(self, letter: Letter, folder: Destination) -> None:
-        self._box.add_folder(folder)
         try:
-            path = self._path(letter)
-            target = self._root / f".{folder}" / "cur" / (path.name if ":" in path.name else f"{path.name}:2,S")
-            path.rename(target)
+            self._put(self._path(letter), folder)
         except (KeyError, FileNotFoundError):
             log.warning("%s: message %s was already moved", self.source, letter.uid)
+
+    def _put(self, path: Path, folder: Destination) -> None:
+        self._box.add_folder(folder)
+        path.rename(self._root / f".{folder}" / "cur" / (path.name if ":" in path.name else f"{path.name}:2,S"))
+
+    def clear_quarantine(self, decided: Sequence[Decided]) -> None:
+        # A letter keeps its name when it is moved; behind the colon stand flags, which mail programs change.
+        aside = self._root / ".Quarantine"
+        lying = {path.name.partition(":")[0]: path for part in ("cur", "new") for path in (aside / part).glob("*")}
+        for found in decided:
+            if (path := lying.pop(found.letter.uid, None)) is not None:
+                self._put(path, found.folder)
 
     def count_moved(self) -> int:
         folders = [self._root / f".{folder}" / part for folder in DESTINATIONS for part in ("cur", "new")]
