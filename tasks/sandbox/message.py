@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import email
-import email.policy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tasks.sandbox.headers import from_addresses, raw_headers, read_header
 from tasks.sandbox.limits import MESSAGE_BYTES
+from tasks.sandbox.long_parts import LongParts
 from tasks.sandbox.parts import Walk
 from tasks.sandbox.scan import check_clean
 
@@ -25,14 +24,14 @@ def open_message(
         return {"error": "too_large"}
     with path.open("rb") as file:
         check_clean(file, clamd)
-        file.seek(0)
-        message = email.message_from_binary_file(file, policy=email.policy.compat32)
+    long_parts = LongParts(path)
+    message = long_parts.parse()
     addresses, defects = from_addresses(message)
     out_dir.mkdir(parents=True, exist_ok=True)
     tried = ("", *(address.casefold() for address in addresses))  # "": whoever wrote it
     known = [*own, *(password for address in tried for password in passwords.get(address, ()))]
     walk = Walk(out_dir, list(dict.fromkeys(known)), clamd)
-    walk.take_whole(message)
+    walk.take_whole(message, long_parts)
     return {
         "from_headers": len(raw_headers(message, "from")),
         "from_addresses": addresses,

@@ -34,6 +34,7 @@ from tasks.sandbox.limits import (
     Unkept,
     WrongPassword,
 )
+from tasks.sandbox.long_parts import LongContent, LongParts
 from tasks.sandbox.scan import NotClean, check_clean
 from tasks.sandbox.workbooks import read_csv, read_workbook
 
@@ -53,8 +54,9 @@ class Walk:
         self.workbooks: list[dict[str, Any]] = []
         self.files: list[dict[str, Any]] = []
 
-    def take_whole(self, message: email.message.Message) -> None:
+    def take_whole(self, message: email.message.Message, long_parts: LongParts) -> None:
         """The message and all it carries; beyond the limits what was found is left standing beside the refusal."""
+        self.long_parts = long_parts
         try:
             self.take(message, 0, 0)
         except TooMany:
@@ -69,7 +71,7 @@ class Walk:
             return
         content = part.get_payload()
         if isinstance(content, list):
-            if media_type == "message/rfc822" and (decoded := _decoded(part, content)) is not None:
+            if media_type == "message/rfc822" and (decoded := self._decoded(part, content)) is not None:
                 self.take_mail(decoded, depth, level)
                 return
             for child in content:
@@ -81,9 +83,11 @@ class Walk:
         is_attached = name or part.get_content_disposition() == "attachment" or media_type in TABLES
         if part.get_content_maintype() == "text" and not is_attached:
             return
-        payload = part.get_payload(decode=True)
+        payload = self.long_parts.content_of(part)
         self.defects.update(type(defect).__name__ for defect in part.defects)
-        if isinstance(payload, bytes) and payload:
+        if isinstance(payload, LongContent):
+            self.keep_long(payload, name, media_type, depth, level)
+        elif payload:
             self.keep(payload, name, media_type, depth, level)
 
     def _go_deeper(self, depth: int, message: email.message.Message, level: int, *, is_message: bool) -> None:
@@ -104,31 +108,48 @@ class Walk:
         if kind == "mail":
             self.take_mail(content, depth, level)
             return
-        if len(self.files) >= MAX_PARTS:
-            raise TooMany
-        digest = hashlib.sha256(content).hexdigest()
-        target = self.out_dir / digest
-        if not target.exists():
-            # Written whole or not at all: a child killed here leaves no half file under a true hash.
-            partial = target.with_suffix(f".{os.getpid()}.tmp")
-            try:
-                partial.write_bytes(content)
-                partial.replace(target)
-            except OSError:
-                raise Unkept from None
-        self.files.append(
-            {
-                "part": len(self.files) + 1, "name": name, "media_type": media_type_of(content, name) or media_type,
-                "size_bytes": len(content), "sha256": digest, "path": str(target),
-                "is_workbook": kind not in ("", "zip", "7z", "refused"), "depth": depth,
-            }
-        )  # fmt: skip
+        self._add_file(content, name, media_type_of(content, name) or media_type, kind, depth)
         if kind in ("zip", "7z"):
             self.unpack(kind, content, name, depth, level)
         elif kind in ("refused", "unknown"):
             self.workbooks.append(_workbook(name, depth, error="archive" if kind == "refused" else "unsupported"))
         elif kind:
             self.read(content, name, kind, depth)
+
+    def keep_long(self, content: LongContent, name: str, media_type: str, depth: int, level: int) -> None:
+        """As `keep`; only what must be opened is read into memory."""
+        kind = "zip" if content.head.startswith(b"PK") else kind_of(content.head, name, media_type)
+        if not kind:
+            self._add_file(content, name, media_type_of(content.head, name) or media_type, kind, depth)
+            return
+        whole = io.BytesIO()
+        content.write_to(whole)
+        self.keep(whole.getvalue(), name, media_type, depth, level)
+
+    def _add_file(self, content: bytes | LongContent, name: str, media_type: str, kind: str, depth: int) -> None:
+        if len(self.files) >= MAX_PARTS:
+            raise TooMany
+        # Written whole or not at all: a child killed here leaves no half file under a true hash.
+        partial = self.out_dir / f"{len(self.files)}.{os.getpid()}.tmp"
+        try:
+            with partial.open("wb") as file:
+                if isinstance(content, bytes):
+                    digest, size = hashlib.sha256(content).hexdigest(), len(content)
+                    file.write(content)
+                else:
+                    digest, size = content.write_to(file)
+            target = self.out_dir / digest
+            partial.replace(target)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise Unkept from None
+        self.files.append(
+            {
+                "part": len(self.files) + 1, "name": name, "media_type": media_type,
+                "size_bytes": size, "sha256": digest, "path": str(target),
+                "is_workbook": kind not in ("", "zip", "7z", "refused"), "depth": depth,
+            }
+        )  # fmt: skip
 
     def unpack(self, kind: str, content: bytes, name: str, depth: int, level: int) -> None:
         if level >= MAX_LEVEL:
@@ -196,6 +217,20 @@ class Walk:
         print(f"not read: {type(fault).__name__}", file=sys.stderr)  # noqa: T201 (for whoever runs the child by hand)
         return "unreadable"
 
+    def _decoded(self, part: email.message.Message, content: list[Any]) -> bytes | None:
+        """The bytes of an attached message under a transfer encoding, which the standard forbids and mail programs write."""
+        encoding = str(part.get("content-transfer-encoding", "")).strip().lower()
+        text = content[0].get_payload() if len(content) == 1 else None
+        if encoding not in ("base64", "quoted-printable") or not isinstance(text, str):
+            return None
+        raw = self.long_parts.restore(text).encode("ascii", "surrogateescape")
+        if encoding == "quoted-printable":
+            return quopri.decodestring(raw)
+        try:
+            return base64.b64decode(raw)
+        except binascii.Error:
+            return None
+
     def decrypt(self, content: bytes) -> tuple[bytes, bool]:
         office = msoffcrypto.OfficeFile(io.BytesIO(content))
         if not office.is_encrypted():
@@ -222,21 +257,6 @@ class Walk:
                 raise ValueError("the right password, but the content was changed on its way") from error
             return clear.getvalue(), True
         raise InvalidKeyError("no password of this sender opens it")
-
-
-def _decoded(part: email.message.Message, content: list[Any]) -> bytes | None:
-    """The bytes of an attached message under a transfer encoding, which the standard forbids and mail programs write."""
-    encoding = str(part.get("content-transfer-encoding", "")).strip().lower()
-    text = content[0].get_payload() if len(content) == 1 else None
-    if encoding not in ("base64", "quoted-printable") or not isinstance(text, str):
-        return None
-    raw = text.encode("ascii", "surrogateescape")
-    if encoding == "quoted-printable":
-        return quopri.decodestring(raw)
-    try:
-        return base64.b64decode(raw)
-    except binascii.Error:
-        return None
 
 
 def _workbook(
