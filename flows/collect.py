@@ -256,11 +256,11 @@ def book_return(
     now: datetime,
 ) -> dict[str, int]:
     """One believed message: its rows, findings, evidence and verdict, all or nothing."""
-    called = returns.judge_callback_rows(
-        opened, calls, keys, branch_no=branch_no, as_of=as_of, staff=staff, language=settings.language
+    called = returns.judge_rows(
+        sheets.CALLBACK, opened, calls, keys, branch_no=branch_no, as_of=as_of, staff=staff, language=settings.language
     )
-    checked = returns.judge_self_check_rows(
-        opened, cases, keys, branch_no=branch_no, as_of=as_of, language=settings.language
+    checked = returns.judge_rows(
+        sheets.SELF_CHECK, opened, cases, keys, branch_no=branch_no, as_of=as_of, language=settings.language
     )
     matched = returns.match_files(opened, keys)
     verdict, reason = returns.message_verdict([called, checked], files_matched=len(matched))

@@ -15,7 +15,7 @@ import openpyxl
 import pandas as pd
 import xlsxwriter
 
-from models.returns import Opened, judge_callback_rows
+from models.returns import Opened, judge_rows
 from models.row_code import RowKey, row_code
 from models.sheets import CALLBACK, write_sheet
 from tasks.mailbox import open_messages
@@ -115,7 +115,7 @@ def expected_calls() -> pd.DataFrame:
 
 
 def accepted(message: Opened) -> list[int]:
-    judgement = judge_callback_rows(message, expected_calls(), [KEY], branch_no="0101", as_of=date(2026, 3, 10))
+    judgement = judge_rows(CALLBACK, message, expected_calls(), [KEY], branch_no="0101", as_of=date(2026, 3, 10))
     return list(judgement.accepted["assignment_id"])
 
 

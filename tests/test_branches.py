@@ -16,9 +16,9 @@ import pytest
 
 from demo.branches import HQ_ADDRESS, MAILBOXES, BranchError, answer, temper_of
 from demo.brokerage import HQ_LOCAL_PARTS, LOCAL_PARTS
-from models.returns import Opened, Related, judge_callback_rows, judge_self_check_rows, judge_sender, match_files
+from models.returns import Opened, Related, judge_rows, judge_sender, match_files
 from models.row_code import RowKey, row_code
-from models.sheets import write_sheet
+from models.sheets import CALLBACK, SELF_CHECK, write_sheet
 from tasks.lock import lock_workbook
 from tasks.mail import Attachment, Letter, compose, open_post, render
 from tasks.postoffice import post_office
@@ -107,7 +107,7 @@ class Headquarters:
         return found
 
     def judge(self, branch_no: str, opened: Opened, as_of: date = AS_OF):
-        return judge_callback_rows(opened, pd.DataFrame(self.expected), [KEY], branch_no=branch_no, as_of=as_of)
+        return judge_rows(CALLBACK, opened, pd.DataFrame(self.expected), [KEY], branch_no=branch_no, as_of=as_of)
 
     def answer(self, as_of: date = AS_OF, now: datetime = NOW, progress=None) -> dict[str, int]:
         return answer(self.settings.home, self.url, seed=SEED, as_of=as_of, now=now, progress=progress)
@@ -288,7 +288,7 @@ def test_self_checks_come_back_filled_with_evidence_named_by_case(hq, temper):
             "due_on": [DUE] * 2, "opened_on": [ISSUED.date()] * 2,
         }
     )  # fmt: skip
-    judged = judge_self_check_rows(hq.returns()[0][1], expected, [KEY], branch_no=branch, as_of=AS_OF)
+    judged = judge_rows(SELF_CHECK, hq.returns()[0][1], expected, [KEY], branch_no=branch, as_of=AS_OF)
     assert judged.problems.empty
     assert list(judged.accepted["case_id"]) == [1, 2]
     evidence = [item for _, opened in hq.returns() for item in match_files(opened, [KEY]).values()]

@@ -22,12 +22,12 @@ from letters import BRANCH, KEY, PASSWORD, expected_calls, settings_for
 
 from models.returns import (
     Opened,
-    judge_callback_rows,
-    judge_self_check_rows,
+    judge_rows,
     judge_sender,
     match_files,
     message_verdict,
 )
+from models.sheets import CALLBACK, SELF_CHECK
 from tasks.mailbox import open_messages
 
 ROSTER = pd.DataFrame(
@@ -48,8 +48,8 @@ def verdict(message: Opened) -> str:
     if sender.branch_no is None:
         return sender.verdict
     rows = [
-        judge_callback_rows(message, expected_calls(), [KEY], branch_no=sender.branch_no, as_of=AS_OF),
-        judge_self_check_rows(message, CASES, [KEY], branch_no=sender.branch_no, as_of=AS_OF),
+        judge_rows(CALLBACK, message, expected_calls(), [KEY], branch_no=sender.branch_no, as_of=AS_OF),
+        judge_rows(SELF_CHECK, message, CASES, [KEY], branch_no=sender.branch_no, as_of=AS_OF),
     ]
     return message_verdict(rows, files_matched=len(match_files(message, [KEY])))[0]
 

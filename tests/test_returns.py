@@ -22,8 +22,7 @@ from models.returns import (
     Related,
     Table,
     Workbook,
-    judge_callback_rows,
-    judge_self_check_rows,
+    judge_rows,
     judge_sender,
     match_files,
     message_verdict,
@@ -114,7 +113,7 @@ def returned(
 
 
 def judged(*rows: dict[str, Any], **more: Any) -> Judgement:
-    return judge_callback_rows(returned(*rows, **more), expected(), [KEY], branch_no="0101", as_of=AS_OF)
+    return judge_rows(CALLBACK, returned(*rows, **more), expected(), [KEY], branch_no="0101", as_of=AS_OF)
 
 
 def faults(judgement: Judgement) -> list[tuple[str, str]]:
@@ -197,7 +196,7 @@ def told(**change: str) -> list[tuple[str, str]]:
     """The faults of a call to a customer with the relations of SERVED."""
     rows = expected(related=SERVED)
     return faults(
-        judge_callback_rows(returned(FILLED | change), rows, [KEY], branch_no="0101", as_of=AS_OF, staff=STAFF)
+        judge_rows(CALLBACK, returned(FILLED | change), rows, [KEY], branch_no="0101", as_of=AS_OF, staff=STAFF)
     )
 
 
@@ -256,7 +255,7 @@ def test_where_nobody_is_related_anybody_may_call() -> None:
     for caller_name in ("李建国", "010105"):
         rows = expected(related=())
         opened = returned(FILLED | {"caller_name": caller_name})
-        assert faults(judge_callback_rows(opened, rows, [KEY], branch_no="0101", as_of=AS_OF)) == []
+        assert faults(judge_rows(CALLBACK, opened, rows, [KEY], branch_no="0101", as_of=AS_OF)) == []
 
 
 def test_every_fault_of_a_row_is_told_at_once() -> None:
@@ -337,13 +336,13 @@ def test_no_answer_passes_the_place_on_only_after_the_programmes_attempts() -> N
 
 
 def test_a_row_after_its_due_date_is_accepted_and_marked_late() -> None:
-    late = judge_callback_rows(returned(FILLED), expected(), [KEY], branch_no="0101", as_of=date(2026, 3, 21))
+    late = judge_rows(CALLBACK, returned(FILLED), expected(), [KEY], branch_no="0101", as_of=date(2026, 3, 21))
     assert list(late.accepted["is_late"]) == [True]
 
 
 def test_headquarters_may_answer_for_a_branch_and_another_branch_may_not() -> None:
     results = {
-        branch: len(judge_callback_rows(returned(FILLED), expected(), [KEY], branch_no=branch, as_of=AS_OF).accepted)
+        branch: len(judge_rows(CALLBACK, returned(FILLED), expected(), [KEY], branch_no=branch, as_of=AS_OF).accepted)
         for branch in ("HQ", "0101", "0202")
     }
     assert results == {"HQ": 1, "0101": 1, "0202": 0}
@@ -372,9 +371,9 @@ def test_whatever_stands_in_the_cells_a_row_is_judged_and_never_twice(change: di
 
 def test_an_unreadable_or_truncated_workbook_is_told_by_its_number() -> None:
     locked = Opened(workbooks=[Workbook("a.xlsx", error="wrong_password")])
-    judgement = judge_callback_rows(locked, expected(), [KEY], branch_no="0101", as_of=AS_OF)
+    judgement = judge_rows(CALLBACK, locked, expected(), [KEY], branch_no="0101", as_of=AS_OF)
     assert judgement.problems[["sheet", "row", "code"]].to_numpy().tolist() == [["#1", 0, "wrong_password"]]
-    assert judge_self_check_rows(locked, CASES, [KEY], branch_no="0101", as_of=AS_OF).problems.empty, "told once"
+    assert judge_rows(SELF_CHECK, locked, CASES, [KEY], branch_no="0101", as_of=AS_OF).problems.empty, "told once"
     cut = judged(FILLED, defects=["CloseBoundaryNotFoundDefect"])
     assert cut.accepted.empty
     assert faults(cut) == [("", "truncated")]
@@ -382,8 +381,8 @@ def test_an_unreadable_or_truncated_workbook_is_told_by_its_number() -> None:
 
 def test_a_self_check_is_judged_like_a_call() -> None:
     def judge(change: dict[str, Any]) -> Judgement:
-        return judge_self_check_rows(
-            returned(CHECKED | change, sheet=SELF_CHECK), CASES, [KEY], branch_no="0101", as_of=AS_OF
+        return judge_rows(
+            SELF_CHECK, returned(CHECKED | change, sheet=SELF_CHECK), CASES, [KEY], branch_no="0101", as_of=AS_OF
         )
 
     row = judge({}).accepted.iloc[0].to_dict()
@@ -487,7 +486,7 @@ def test_a_report_of_another_shape_is_no_message() -> None:
 def test_no_name_the_sender_made_up_is_repeated() -> None:
     page = Table("张三13912345678", [["任务编码"], ["H00099-AAAAA-AAAAA", "x"]])
     books = [Workbook("身份证110108197009066182.xlsx", [page]), Workbook("b.xlsx", error="unreadable")]
-    found = judge_callback_rows(Opened(workbooks=books), expected(), [KEY], branch_no="0101", as_of=AS_OF)
+    found = judge_rows(CALLBACK, Opened(workbooks=books), expected(), [KEY], branch_no="0101", as_of=AS_OF)
     assert not any("139" in place or "110108" in place for place in found.problems["sheet"])
     assert "#2" in set(found.problems["sheet"])
 

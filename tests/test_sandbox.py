@@ -34,8 +34,9 @@ from letters import (
     settings_for,
 )
 
-from models.returns import PROBLEMS, Opened, judge_callback_rows, judge_sender, match_files
+from models.returns import PROBLEMS, Opened, judge_rows, judge_sender, match_files
 from models.row_code import row_code
+from models.sheets import CALLBACK
 from tasks.mailbox import open_messages
 
 CODE = row_code("assignment", 17, KEY)
@@ -153,7 +154,7 @@ def test_archives_that_cannot_be_opened_and_split_messages_are_refused_with_advi
     )
     assert [errors(message) for message in found] == [["archive"]] * 3 + [["partial"]]
     for message in found:
-        judged = judge_callback_rows(message, expected_calls(), [KEY], branch_no="0101", as_of=date(2026, 3, 10))
+        judged = judge_rows(CALLBACK, message, expected_calls(), [KEY], branch_no="0101", as_of=date(2026, 3, 10))
         assert set(judged.problems["code"]) == set(errors(message)) <= set(PROBLEMS)
 
 
@@ -186,7 +187,7 @@ def test_a_clerks_letter_passed_on_by_the_branch_counts_as_the_branchs(tmp_path:
 def test_an_old_return_passed_on_by_another_branch_or_by_headquarters_is_no_new_one(tmp_path: Path) -> None:
     (message,) = opened(tmp_path, forwarding(letter(("回访.xlsx", SHEET)), sender=OTHER))
     for branch, code in (("0202", "other_branch"), ("HQ", "forwarded")):
-        judged = judge_callback_rows(message, expected_calls(), [KEY], branch_no=branch, as_of=date(2026, 3, 10))
+        judged = judge_rows(CALLBACK, message, expected_calls(), [KEY], branch_no=branch, as_of=date(2026, 3, 10))
         assert judged.accepted.empty
         assert set(judged.problems["code"]) == {code}
 
@@ -197,7 +198,7 @@ def test_the_sheet_that_is_attached_counts_before_the_one_in_the_letter_below(tm
     reply.add_attachment(old)
     (message,) = opened(tmp_path, reply)
     assert [book.depth for book in message.workbooks] == [0, 1, 1]
-    judged = judge_callback_rows(message, expected_calls(), [KEY], branch_no="0101", as_of=date(2026, 3, 10))
+    judged = judge_rows(CALLBACK, message, expected_calls(), [KEY], branch_no="0101", as_of=date(2026, 3, 10))
     assert list(judged.accepted["assignment_id"]) == [17]
     assert "archive" not in set(judged.problems["code"])
 
@@ -243,7 +244,7 @@ def test_a_recording_cut_off_on_its_way_is_sent_back_and_proves_nothing(tmp_path
     whole = bytes(letter((f"{CODE}.mp3", b"ID3" + os.urandom(5000))))
     (message,) = opened(tmp_path, whole[: len(whole) // 2])
     assert match_files(message, [KEY]) == {}
-    judged = judge_callback_rows(message, expected_calls(), [KEY], branch_no="0101", as_of=date(2026, 3, 10))
+    judged = judge_rows(CALLBACK, message, expected_calls(), [KEY], branch_no="0101", as_of=date(2026, 3, 10))
     assert list(judged.problems["code"]) == ["truncated"]
 
 

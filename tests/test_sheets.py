@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from models.cells import choice_words, clean_text, mask_name, read_choice, read_day, read_time
 from models.outcomes import ANSWERS, LEGAL_CONTENTS, OUTCOMES, Label, Questionnaire, QuestionnaireError, settle
-from models.returns import Opened, Table, Workbook, judge_opinion_rows
+from models.returns import Opened, Table, Workbook, judge_rows
 from models.row_code import RowKey, RowKeyError, find_code, find_code_shape, row_code
 from models.sheets import (
     CALLBACK,
@@ -507,7 +507,7 @@ def judged_opinions(**cells: str) -> tuple[list[str], dict[str, Any]]:
             "raised_on": [date(2026, 3, 5)],
         }
     )
-    judged = judge_opinion_rows(opened, expected, [KEY], branch_no="0101", as_of=date(2026, 3, 12))
+    judged = judge_rows(OPINION, opened, expected, [KEY], branch_no="0101", as_of=date(2026, 3, 12))
     problems = [f"{row.column_name} {row.code}" for row in judged.problems.itertuples()]
     return problems, judged.accepted.to_dict("records")[0] if len(judged.accepted) else {}
 

@@ -1,7 +1,7 @@
 """The workbooks, declared once, used both ways: written for a branch, found again in a return.
 
 Knows columns, dropdowns, colours and words of the sheets. Must stay out: whether an answer is believed
-(models/returns.py), passwords, files and mail.
+(models/returns/), passwords, files and mail.
 """
 
 from models.cells import clean_text, mask_name, mask_phone

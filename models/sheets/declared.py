@@ -71,6 +71,10 @@ class Column:
     """What the sheet's deciding column says when this one is required."""
     is_exclusive: bool = False
     """Empty wherever it is not required."""
+    missing: str = "missing"
+    """The problem of a row that lacks it, where `required_for` asks for it."""
+    unexpected: str = ""
+    """The problem of a row that has it, where it is exclusive and not asked for."""
     hint: Label = NO_WORDS
     cues: tuple[Cue, ...] = ()
     since: int = 1
@@ -208,6 +212,7 @@ _CALLED: tuple[Column, ...] = (
             ANSWERS,
             by_branch=True,
             required_for=COMPLETING,
+            missing="answer_missing",
             hint=QUESTIONNAIRE.questions[content],
         )
         for content, label in LEGAL_CONTENTS.items()
@@ -221,6 +226,8 @@ _CALLED: tuple[Column, ...] = (
         by_branch=True,
         required_for=frozenset({"done_suspect"}),
         is_exclusive=True,
+        missing="violation_missing",
+        unexpected="violation_unexpected",
         hint=Label("仅“成功·疑似违规”填写", "only for a suspected violation"),
     ),
     Column(
@@ -229,6 +236,7 @@ _CALLED: tuple[Column, ...] = (
         26,
         by_branch=True,
         required_for=frozenset({"done_opinion"}),
+        missing="remark_missing",
         hint=Label("“成功·有意见建议”必填客户意见", "the customer's opinion, where there is one"),
     ),
 )
@@ -466,6 +474,7 @@ OPINION = Sheet(
             by_branch=True,
             required_for=frozenset({"needs_hq"}),
             is_exclusive=True,
+            unexpected="request_unexpected",
             hint=Label("仅“需总部处理”填写", "only where headquarters is needed"),
         ),
         Column(

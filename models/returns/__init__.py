@@ -1,0 +1,32 @@
+"""What is believed of a return: whose it is, which rows count, and what is wrong with the others.
+
+Judges what the sandbox read out of one message. Knows no mailbox, file, password or table of the store.
+"""
+
+from models.returns.callers import Related
+from models.returns.evidence import match_files
+from models.returns.frames import Judgement
+from models.returns.judged import Verdict, judge_rows, message_verdict
+from models.returns.opened import File, Opened, OpenedError, Table, Workbook
+from models.returns.problems import PROBLEMS, place_words, problem_message
+from models.returns.senders import Sender, judge_folder, judge_sender
+
+__all__ = [
+    "PROBLEMS",
+    "File",
+    "Judgement",
+    "Opened",
+    "OpenedError",
+    "Related",
+    "Sender",
+    "Table",
+    "Verdict",
+    "Workbook",
+    "judge_folder",
+    "judge_rows",
+    "judge_sender",
+    "match_files",
+    "message_verdict",
+    "place_words",
+    "problem_message",
+]
