@@ -56,7 +56,9 @@ MONTH: tuple[tuple[str, str, str], ...] = (
 )
 
 
-MAILS = {"claimed": "邮件", "sent": "已送", "failed": "失败", "unknown": "不明", "in_flight": "途中"}
+MAILS = {
+    "claimed": "邮件", "sent": "已送", "failed": "失败", "bounced": "退信", "recalled": "召回", "unknown": "不明", "in_flight": "途中",
+}  # fmt: skip
 MESSAGES = {
     "seen": "收件", "accepted": "登记", "partly": "部分登记", "rejected": "退回", "quarantined": "隔离", "notice": "通知",
     "held": "待判", "duplicate": "重复",

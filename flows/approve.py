@@ -6,7 +6,7 @@ from prefect import flow, get_run_logger
 
 from models import approval
 from models.programme import Programme
-from models.tables import Approval
+from models.tables import NOT_DELIVERED, Approval
 from tasks import board, records
 from tasks.settings import Settings
 from tasks.store import Store, open_store, record
@@ -46,7 +46,7 @@ def decide(
         if withdraw and not holds:
             raise approval.ApprovalRefused(f"{campaign_id}: there is no approval to withdraw")
         mails = records.mails_of(session, campaign_id)
-        if withdraw and ((mails["kind"] == "assignment") & (mails["outcome"] != "failed")).any():
+        if withdraw and ((mails["kind"] == "assignment") & ~mails["outcome"].isin(NOT_DELIVERED)).any():
             raise approval.ApprovalRefused(
                 f"{campaign_id}: lists were mailed already; stop what is left with `huifang mail stop`"
             )

@@ -20,7 +20,7 @@ from models.calendar import period
 from models.credibility import SIGNALS
 from models.feedback import STRATA, Estimate, MadeBy, NotEstimable, estimate
 
-OUTCOMES_OF_MAILS = ("sent", "failed", "unknown", "in_flight")
+OUTCOMES_OF_MAILS = ("sent", "failed", "bounced", "recalled", "unknown", "in_flight")
 VERDICTS = ("accepted", "partly", "rejected", "quarantined", "notice", "held", "duplicate")
 
 COUNT = pa.Column(int, pa.Check.ge(0), coerce=True)
@@ -97,7 +97,7 @@ class Standing:
     expired: int
     overdue: int
     mails: dict[str, int]
-    """claimed, sent, failed, unknown, in_flight"""
+    """claimed, sent, failed, bounced, recalled, unknown, in_flight"""
     messages: dict[str, int]
     """seen, accepted, partly, rejected, quarantined, notice, held, duplicate"""
     findings: int
@@ -140,7 +140,7 @@ class Standing:
                 self.completed + self.open + self.replaced + self.withdrawn + self.expired,
             ),
             Balance(
-                "mails claimed = sent + failed + unknown + in flight",
+                "mails claimed = sent + failed + bounced + recalled + unknown + in flight",
                 "",
                 self.mails["claimed"],
                 sum(n for outcome, n in self.mails.items() if outcome != "claimed"),
@@ -230,6 +230,7 @@ def waits(standing: Standing) -> list[Wait]:
         Wait("not_sent", int(states.get("not_sent", 0)), "headquarters"),
         Wait("mails_unknown", standing.mails.get("unknown", 0), "headquarters"),
         Wait("mails_failed", standing.mails.get("failed", 0), "headquarters"),
+        Wait("mails_bounced", standing.mails.get("bounced", 0), "headquarters"),
         Wait("quarantined", standing.messages.get("quarantined", 0), "headquarters"),
         Wait("held", standing.messages.get("held", 0), "headquarters"),
         Wait("silent", int(states.get("silent", 0)), "branch"),

@@ -30,7 +30,16 @@ from models.tables.draw import (
 )
 from models.tables.followup import AssignmentEnd, Case, CaseGround, CaseMerge, Report
 from models.tables.intake import IntakeTally, Pull, SetAside, Snapshot, SourceFile, Waiver
-from models.tables.outbox import Approval, Mail, MailItem, MailOutcome, MailSwitch
+from models.tables.outbox import (
+    NOT_DELIVERED,
+    Approval,
+    Mail,
+    MailItem,
+    MailNotice,
+    MailOutcome,
+    MailRecall,
+    MailSwitch,
+)
 from models.tables.returns import (
     Evidence,
     Finding,
@@ -44,6 +53,7 @@ from models.tables.returns import (
 )
 
 __all__ = [
+    "NOT_DELIVERED",
     "Abort",
     "Approval",
     "Assignment",
@@ -70,7 +80,9 @@ __all__ = [
     "Key",
     "Mail",
     "MailItem",
+    "MailNotice",
     "MailOutcome",
+    "MailRecall",
     "MailSwitch",
     "Message",
     "Opinion",

@@ -1,11 +1,15 @@
 """The outbox, written through tasks/outbox.py by every flow that mails."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import BigInteger, ForeignKey, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.tables.base import Base, Key
+
+NOT_DELIVERED = ("failed", "bounced", "recalled")
+"""Outcomes with which a mail is not with its recipient: what it carried is carried again."""
 
 
 class Mail(Base):
@@ -48,12 +52,54 @@ class MailOutcome(Base):
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     mail_id: Mapped[int] = mapped_column(ForeignKey("mail.id"), index=True)
     outcome: Mapped[str]
-    """sent | failed | unknown"""
+    """sent | failed | unknown | bounced (a notice came back) | recalled (it went to the wrong recipient)"""
     code: Mapped[int | None]
     """SMTP reply code where there was one: 4xx may be tried again, 5xx not before the address changes."""
     detail: Mapped[str] = mapped_column(Text)
     decided_by: Mapped[str]
     at: Mapped[datetime]
+
+
+class MailNotice(Base):
+    """What a notice that came back says of one mail; written by flows/collect.py with the notice's verdict."""
+
+    __tablename__ = "mail_notice"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    mail_id: Mapped[int] = mapped_column(ForeignKey("mail.id"), index=True)
+    message_id: Mapped[int] = mapped_column(ForeignKey("message.id"))
+    """The notice as it came."""
+    kind: Mapped[str]
+    """bounced | delayed | delivered | auto_reply | unclear"""
+    status: Mapped[str]
+    """As in RFC 3463, such as 5.1.1; '' where the notice has none."""
+    booked_at: Mapped[datetime]
+    __table_args__ = (UniqueConstraint("mail_id", "message_id"),)
+
+
+class MailRecall(Base):
+    """What is known of a mail that went to the wrong recipient: the record of PIPL article 57, one for each mail.
+
+    Written by `huifang mail recall`. From then on the address is not written to for that branch, until the roster
+    names it anew from a later day.
+    """
+
+    __tablename__ = "mail_recall"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    mail_id: Mapped[int] = mapped_column(ForeignKey("mail.id"), unique=True)
+    recipient: Mapped[str]
+    """The branch that should have had it, or HQ."""
+    to_address: Mapped[str]
+    data_kinds: Mapped[list[Any]]
+    """Codes of models/recall.py."""
+    persons: Mapped[int] = mapped_column(BigInteger)
+    """Customers whom the mail concerns."""
+    is_locked: Mapped[bool]
+    """Whether what it carried can be opened only with the branch's key."""
+    cause: Mapped[str] = mapped_column(Text)
+    measures: Mapped[str] = mapped_column(Text)
+    """What was done besides: the request to destroy, the block and the new list are rows of their own."""
+    decided_by: Mapped[str]
+    decided_at: Mapped[datetime]
 
 
 class Approval(Base):

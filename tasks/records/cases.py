@@ -25,7 +25,7 @@ from models.tables import (
     SelfCheck,
 )
 from tasks.records.base import frame, latest
-from tasks.records.mails import carried
+from tasks.records.mails import carried, not_delivered
 
 
 def findings_without_case(session: Session) -> pd.DataFrame:
@@ -126,7 +126,10 @@ def cases_due(session: Session, campaign_id: str) -> pd.DataFrame:
         .join(MailItem, and_(MailItem.item_id == Case.id, MailItem.kind == "case"))
         .join(MailOutcome, MailOutcome.mail_id == MailItem.mail_id)
         .where(
-            Case.campaign_id == campaign_id, MailOutcome.outcome == "sent", Case.id.not_in(select(SelfCheck.case_id))
+            Case.campaign_id == campaign_id,
+            MailOutcome.outcome == "sent",
+            MailItem.mail_id.not_in(not_delivered()),  # what bounced or was recalled starts no clock
+            Case.id.not_in(select(SelfCheck.case_id)),
         )
         .group_by(Case.id, Case.branch_no)
         .order_by(Case.id),

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session
 
 from models.tables import (
+    NOT_DELIVERED,
     Approval,
     Assignment,
     AssignmentEnd,
@@ -49,15 +50,16 @@ def mails_of(session: Session, campaign_id: str | None = None) -> pd.DataFrame:
     return frame(session, query.order_by(Mail.id))
 
 
-def _failed() -> Select[Any]:
+def not_delivered() -> Select[Any]:
+    """Mails that are not with their recipients: failed, bounced or recalled."""
     return select(MailOutcome.mail_id).where(
-        latest(MailOutcome.id, MailOutcome.id, MailOutcome.mail_id), MailOutcome.outcome == "failed"
+        latest(MailOutcome.id, MailOutcome.id, MailOutcome.mail_id), MailOutcome.outcome.in_(NOT_DELIVERED)
     )
 
 
 def carried(item_kind: str) -> Select[Any]:
-    """Items of a kind that stand in a mail whose last outcome is not *failed*."""
-    return select(MailItem.item_id).where(MailItem.kind == item_kind, MailItem.mail_id.not_in(_failed()))
+    """Items of a kind that stand in a mail that is not failed, bounced or recalled."""
+    return select(MailItem.item_id).where(MailItem.kind == item_kind, MailItem.mail_id.not_in(not_delivered()))
 
 
 def carried_to(branch: ColumnElement[str]) -> ColumnElement[bool]:
@@ -69,7 +71,7 @@ def carried_to(branch: ColumnElement[str]) -> ColumnElement[bool]:
             MailItem.kind == "assignment",
             MailItem.item_id == Assignment.id,
             Mail.recipient == branch,
-            MailItem.mail_id.not_in(_failed()),
+            MailItem.mail_id.not_in(not_delivered()),
         )
         .correlate(Assignment)
     )
@@ -133,7 +135,7 @@ def lists_sent(session: Session, campaign_id: str, branch_no: str) -> list[tuple
             Mail.campaign_id == campaign_id,
             Mail.recipient == branch_no,
             MailItem.kind == "assignment",
-            Mail.id.not_in(_failed()),
+            Mail.id.not_in(not_delivered()),
         )
         .order_by(Mail.id)
     )
@@ -144,14 +146,15 @@ def lists_sent(session: Session, campaign_id: str, branch_no: str) -> list[tuple
 
 
 def refused_addresses(session: Session) -> set[str]:
-    """Addresses whose last mail the server refused for good (5xx): not tried again before the roster changes."""
+    """Addresses whose last mail the server refused for good (5xx), at once or by a notice: not tried again before the roster changes."""
     last = frame(
         session,
         select(Mail.to_address, MailOutcome.outcome, MailOutcome.code)
         .join(MailOutcome, MailOutcome.mail_id == Mail.id)
         .order_by(MailOutcome.id),
     ).drop_duplicates("to_address", keep="last")
-    return set(last.loc[(last["outcome"] == "failed") & (last["code"].fillna(0) >= 500), "to_address"])
+    is_refused = last["outcome"].isin(("failed", "bounced")) & (last["code"].fillna(0) >= 500)
+    return set(last.loc[is_refused, "to_address"])
 
 
 def approval_of(session: Session, campaign_id: str) -> Approval | None:

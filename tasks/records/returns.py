@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models.tables import (
+    NOT_DELIVERED,
     Assignment,
     Campaign,
     Case,
@@ -28,7 +29,7 @@ from models.tables import (
 )
 from tasks.records.base import frame, latest
 from tasks.records.campaigns import current_branch
-from tasks.records.mails import mails_of
+from tasks.records.mails import mails_of, not_delivered
 
 IN_LIMIT = 500
 """Values in one comparison; databases end at some thousands."""
@@ -210,7 +211,7 @@ def cases_expected(session: Session) -> pd.DataFrame:
     delivered = (
         select(MailItem.item_id.label("case_id"), func.max(MailOutcome.at).label("delivered_at"))
         .join(MailOutcome, MailOutcome.mail_id == MailItem.mail_id)
-        .where(MailItem.kind == "case", MailOutcome.outcome == "sent")
+        .where(MailItem.kind == "case", MailOutcome.outcome == "sent", MailItem.mail_id.not_in(not_delivered()))
         .group_by(MailItem.item_id)
         .subquery()
     )
@@ -330,9 +331,9 @@ def open_findings(session: Session, rows: Sequence[ReturnRow], *, found_on: date
 
 
 def receipts_owed(session: Session) -> pd.DataFrame:
-    """Judged returns of known branches that have no receipt yet (a failed one counts as none): verdict columns."""
+    """Judged returns of known branches that have no receipt yet (one that was not delivered counts as none): verdict columns."""
     mails = mails_of(session)
-    done = mails.loc[(mails["kind"] == "receipt") & (mails["outcome"] != "failed")]
+    done = mails.loc[(mails["kind"] == "receipt") & ~mails["outcome"].isin(NOT_DELIVERED)]
     judged = verdicts_of(session)
     judged = judged[judged["verdict"].isin(["accepted", "partly", "rejected"]) & judged["campaign_id"].notna()]
     answered = {(r.recipient, r.campaign_id, r.role) for r in done.itertuples()}
