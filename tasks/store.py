@@ -60,7 +60,8 @@ class Store:
         Raises Busy at once when it is held: a scheduled run comes again anyway.
         """
         if self.engine.dialect.name == "postgresql":
-            with self.engine.connect() as connection:
+            # Without a transaction: servers are set to end those that stand idle, and the lock would fall in mid-run.
+            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 key = zlib.crc32(f"huifang:{name}".encode())
                 if not connection.scalar(text("select pg_try_advisory_lock(:key)"), {"key": key}):
                     raise Busy(f"another run is at {name!r}; try again when it has ended")

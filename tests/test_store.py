@@ -1,6 +1,7 @@
 import hashlib
 import subprocess
 import sys
+import time
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import pandas as pd
@@ -301,6 +302,17 @@ def test_two_runs_cannot_be_inside_the_same_name(store_settings):
         with other.exclusive("collect"):
             pass
     with other.exclusive("outbox"):
+        pass
+
+
+def test_a_long_run_keeps_its_lock_where_the_server_ends_idle_transactions(postgres_url, tmp_path):
+    strict = f"{postgres_url}?options=-c%20idle_in_transaction_session_timeout%3D100"
+    store = open_store(Settings(home=tmp_path / "home", database_url=strict))
+    with store.exclusive("idle"):
+        time.sleep(0.5)
+        with pytest.raises(Busy), store.exclusive("idle"):
+            pass
+    with store.exclusive("idle"):
         pass
 
 
