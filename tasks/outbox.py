@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -23,14 +24,18 @@ from prefect import task
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from models.tables import NOT_DELIVERED, Mail, MailItem, MailOutcome, MailSwitch
-from tasks.mail import Attachment, Letter, Post, Rendered, compose, message_id, open_post
+from models.calendar import SHANGHAI
+from models.tables import Mail, MailItem, MailOutcome, MailSwitch
+from tasks.mail import Attachment, Delivery, Letter, Post, Rendered, compose, message_id, open_post
 from tasks.postoffice import outgoing
 from tasks.settings import Settings
 
 log = logging.getLogger(__name__)
 
-UNREACHED = 3
+REFUSED_IN_A_ROW = 3
+"""So many mails in a row that met the server's own trouble, and it is left alone for this run."""
+FIRST_PAUSE_SECONDS = 2.0
+"""Before a mail that was put off is tried again; each further pause is twice as long."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ def attempt(mails: pd.DataFrame, kind: str, recipient: str, role: str, number: i
     """
     mine = mails[(mails["kind"] == kind) & (mails["recipient"] == recipient) & (mails["role"] == role)]
     mine = mine[mine["sequence"] // ATTEMPTS == number]
-    if (~mine["outcome"].isin(NOT_DELIVERED)).any():
+    if (mine["outcome"] != "failed").any():
         return None
     return number * ATTEMPTS + len(mine) + 1
 
@@ -128,6 +133,102 @@ class Keeper(Protocol):
     def exclusive(self, name: str) -> AbstractContextManager[None]: ...
 
 
+class Traffic:
+    """How much may go out now: by the minute, by the day, and while the server takes it. Lives as long as a run.
+
+    By the minute mails are spread evenly, so that the edge between two runs carries no burst. clock and wait are the
+    machine's own, whatever day the run is for.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        out_today: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._gap_seconds = 60 / settings.mails_per_minute if settings.mails_per_minute else 0.0
+        self._left_today = max(settings.mails_per_day - out_today, 0) if settings.mails_per_day else None
+        self._retry_seconds = settings.mail_retry_seconds
+        self._clock, self._wait = clock, wait
+        self._next_at = clock()
+        self._said_at = clock()
+        self._in_a_row = 0
+        self._is_patient = True
+        self.per_day = settings.mails_per_day
+        self.stopped = ""
+
+    def why_closed(self) -> str:
+        """Why nothing more goes out in this run; '' while it does."""
+        if self._left_today == 0:
+            return f"HUIFANG_MAILS_PER_DAY={self.per_day} are out; a run of another day sends them"
+        if self._in_a_row >= REFUSED_IN_A_ROW:
+            return f"the mail server refused or could not be reached {REFUSED_IN_A_ROW} times in a row; the next run sends them"
+        return ""
+
+    def minutes_for(self, mails: int) -> float:
+        """How long so many mails take at least."""
+        return mails * self._gap_seconds / 60
+
+    def await_turn(self) -> None:
+        """Wait until the next message may be handed over."""
+        if self._gap_seconds:
+            pause = self._next_at - self._clock()
+            if pause > 0:
+                self._wait(pause)
+            self._next_at = self._clock() + self._gap_seconds
+
+    def is_time_to_say(self) -> bool:
+        """Whether a minute has passed since somebody was told how far it is."""
+        is_due = self._clock() - self._said_at >= 60
+        if is_due:
+            self._said_at = self._clock()
+        return is_due
+
+    def pauses(self) -> Iterator[float]:
+        """The pauses between the tries of one mail, in seconds; each is over when the next is asked for.
+
+        A mail that waited in vain is the last to be waited for until another one was sent: five hundred that are put
+        off alike cost a run one patience, not five hundred.
+        """
+        spent, pause = 0.0, FIRST_PAUSE_SECONDS
+        while self._is_patient and spent + pause <= self._retry_seconds:
+            self._wait(pause)
+            yield pause
+            spent, pause = spent + pause, pause * 2
+
+    def note(self, delivery: Delivery) -> None:
+        """What became of a mail, after its last try."""
+        self._in_a_row = self._in_a_row + 1 if delivery.is_of_server else 0
+        self._is_patient = delivery.outcome == "sent" or (self._is_patient and not delivery.is_temporary)
+        if self._left_today and has_reached(delivery.outcome, delivery.code):
+            self._left_today -= 1
+
+
+def has_reached(outcome: str, code: int | None) -> bool:
+    """Whether the mail server had to do with a mail: what never reached it does not count for the day.
+
+    >>> has_reached("failed", None), has_reached("failed", 451), has_reached("unknown", None)
+    (False, True, True)
+    """
+    return outcome != "failed" or code is not None
+
+
+def count_of_day(session: Session, now: datetime) -> int:
+    """Mails claimed on the day of `now` in Shanghai that reached the mail server, or may have."""
+    midnight = now.astimezone(SHANGHAI).replace(hour=0, minute=0, second=0, microsecond=0)
+    missed = select(MailOutcome.mail_id).where(
+        MailOutcome.decided_by == "outbox", MailOutcome.outcome == "failed", MailOutcome.code.is_(None)
+    )
+    found = session.scalar(
+        select(func.count(Mail.id)).where(
+            Mail.claimed_at >= midnight, Mail.claimed_at < midnight + timedelta(days=1), Mail.id.not_in(missed)
+        )
+    )
+    return found or 0
+
+
 @dataclass(frozen=True)
 class Outbox:
     """The outbox while one run holds it."""
@@ -139,98 +240,155 @@ class Outbox:
     now: datetime
     lost: tuple[str, ...]
     """Keys of the claims that an earlier run left without outcome, now booked as unknown."""
+    traffic: Traffic
 
-    def deliver(self, kind: str, pieces: Iterable[Piece]) -> dict[str, int]:
-        """Send pieces one after the other; counts by outcome, claimed included."""
-        return send_all(self, kind, pieces)
+    @property
+    def why_waiting(self) -> str:
+        """Why mails of this run wait; '' when none does."""
+        return self.traffic.why_closed() or self.traffic.stopped
+
+    def deliver(self, kind: str, pieces: Iterable[Piece], planned: int | None = None) -> dict[str, int]:
+        """Send pieces one after the other; counts by outcome, claimed and waiting included.
+
+        planned: how many there are, where that is known without making them; else those that wait are made and counted.
+        """
+        return send_all(self, kind, pieces, planned)
 
 
 @contextmanager
-def opened(settings: Settings, store: Keeper, *, run: str, now: datetime) -> Iterator[Outbox]:
+def opened(
+    settings: Settings,
+    store: Keeper,
+    *,
+    run: str,
+    now: datetime,
+    clock: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], None] = time.sleep,
+) -> Iterator[Outbox]:
     """The outbox for one run alone, with a way to the mail server; what an earlier run lost is booked and said first."""
     with store.exclusive("outbox"), outgoing(settings) as url, open_post(settings, url) as post:
         with store.begin() as session:
             lost = book_lost(session, now)
+            out_today = count_of_day(session, now) if settings.mails_per_day else 0
         for key in lost:
             log.warning("%s: the last run ended between claim and outcome; booked as unknown, not sent again", key)
-        yield Outbox(settings, store, post, run, now, tuple(lost))
+        traffic = Traffic(settings, out_today=out_today, clock=clock, wait=wait)
+        yield Outbox(settings, store, post, run, now, tuple(lost), traffic)
 
 
 @task(name="deliver mails", task_run_name="deliver {kind} mails")
-def send_all(outbox: Outbox, kind: str, pieces: Iterable[Piece]) -> dict[str, int]:
+def send_all(outbox: Outbox, kind: str, pieces: Iterable[Piece], planned: int | None = None) -> dict[str, int]:
     """Claim, send and settle each piece.
 
-    A server that three mails in a row could not even reach is left alone, and so is everything once a person has
-    stopped all mail, in the middle of a run too: the rest is neither claimed nor lost, a later run takes it up.
+    What the limits leave over, what a server in trouble would refuse, and everything once a person has stopped all mail,
+    in the middle of a run too, is neither claimed nor lost: it waits, and a later run takes it up.
     """
-    settings, begin, now = outbox.settings, outbox.store.begin, outbox.now
+    traffic = outbox.traffic
     counts: Counter[str] = Counter(claimed=0, sent=0, failed=0, unknown=0)
-    unreached = 0
-    for piece in pieces:
-        if unreached == UNREACHED:
-            log.error(
-                "%s: the mail server could not be reached %s times in a row; the rest waits for the next run",
-                kind,
-                UNREACHED,
-            )
+    left = iter(pieces)
+    if planned and traffic.minutes_for(planned) >= 1:
+        log.info("%s: %s mails, %.0f minutes at the least", kind, planned, traffic.minutes_for(planned))
+    taken = 0
+    why = traffic.why_closed()
+    while not why and (piece := next(left, None)) is not None:
+        traffic.await_turn()
+        mail_id, stopped_by = _claim(outbox, piece)
+        if stopped_by:
+            counts["stopped"] += 1
+            why = traffic.stopped = f"all mail is stopped by {stopped_by}; `huifang mail go` lets it out"
             break
-        path = settings.outbox / piece.campaign_id / f"{piece.kind}-{piece.recipient}-{piece.role}-{piece.sequence}.eml"
-        with begin() as session:
-            stop = last_switch(session)
-            if stop is not None and stop.is_stopped:
-                counts["stopped"] += 1
-                log.warning("%s: all mail is stopped by %s; the rest waits", kind, stop.decided_by)
-                break
-            _keep(path, piece.message)
-            mail = Mail(
-                kind=piece.kind,
-                campaign_id=piece.campaign_id,
-                recipient=piece.recipient,
-                role=piece.role,
-                sequence=piece.sequence,
-                to_address=piece.to_address,
-                subject=piece.subject,
-                message_id=piece.message_id,
-                message_sha256=hashlib.sha256(piece.message).hexdigest(),
-                path=str(path.relative_to(settings.home.resolve())),
-                claimed_at=now,
-                claimed_by=outbox.run,
-            )
-            session.add(mail)
-            session.flush()
-            session.add_all(MailItem(mail_id=mail.id, kind=item_kind, item_id=item) for item_kind, item in piece.items)
-            mail_id = mail.id
+        taken += 1
         counts["claimed"] += 1
-        delivery = outbox.post.send(piece.message, settings.mail_from, piece.to_address)
-        with begin() as session:
-            session.add(
-                MailOutcome(
-                    mail_id=mail_id,
-                    outcome=delivery.outcome,
-                    code=delivery.code,
-                    detail=delivery.detail,
-                    decided_by="outbox",
-                    at=now,
-                )
-            )
+        delivery = _hand_over(outbox, piece)
+        _settle_own(outbox, mail_id, delivery)
         counts[delivery.outcome] += 1
-        unreached = unreached + 1 if delivery.outcome == "failed" and delivery.code is None else 0
+        traffic.note(delivery)
         if delivery.outcome != "sent":
-            log.warning(
-                "%s %s to %s #%s: %s %s",
-                kind,
-                piece.campaign_id,
-                piece.recipient,
-                piece.sequence,
-                delivery.outcome,
-                delivery.detail,
+            key = f"{kind} {piece.campaign_id} to {piece.recipient} #{piece.sequence}"
+            log.warning("%s: %s %s", key, delivery.outcome, delivery.detail)
+        if traffic.is_time_to_say():
+            log.info("%s: %s%s mails are out", kind, taken, f" of {planned}" if planned else "")
+        why = traffic.why_closed()
+    if why:
+        counts["waiting"] = planned - taken if planned is not None else sum(1 for _ in left) + counts["stopped"]
+        if counts["waiting"]:
+            log.warning("%s: %s mails wait: %s", kind, counts["waiting"], why)
+    return {name: n for name, n in counts.items() if n or name != "waiting"}
+
+
+def _claim(outbox: Outbox, piece: Piece) -> tuple[int, str]:
+    """The number of the claim, which is on disk with the message before this returns; or who has stopped all mail."""
+    settings = outbox.settings
+    path = settings.outbox / piece.campaign_id / f"{piece.kind}-{piece.recipient}-{piece.role}-{piece.sequence}.eml"
+    with outbox.store.begin() as session:
+        if stopped_by := _stopped_by(session):
+            return 0, stopped_by
+        _keep(path, piece.message)
+        mail = Mail(
+            kind=piece.kind,
+            campaign_id=piece.campaign_id,
+            recipient=piece.recipient,
+            role=piece.role,
+            sequence=piece.sequence,
+            to_address=piece.to_address,
+            subject=piece.subject,
+            message_id=piece.message_id,
+            message_sha256=hashlib.sha256(piece.message).hexdigest(),
+            path=str(path.relative_to(settings.home.resolve())),
+            claimed_at=outbox.now,
+            claimed_by=outbox.run,
+        )
+        session.add(mail)
+        session.flush()
+        session.add_all(MailItem(mail_id=mail.id, kind=item_kind, item_id=item) for item_kind, item in piece.items)
+        return mail.id, ""
+
+
+def _hand_over(outbox: Outbox, piece: Piece) -> Delivery:
+    """The fate of one claimed mail after its last try; only what is certainly not delivered is tried again."""
+    traffic = outbox.traffic
+
+    def offer() -> Delivery:
+        return outbox.post.send(piece.message, outbox.settings.mail_from, piece.to_address)
+
+    delivery = offer()
+    if not delivery.is_temporary:
+        return delivery
+    for _ in traffic.pauses():
+        with outbox.store.begin() as session:
+            if _stopped_by(session):
+                return delivery
+        traffic.await_turn()
+        delivery = offer()
+        if not delivery.is_temporary:
+            break
+    return delivery
+
+
+def _settle_own(outbox: Outbox, mail_id: int, delivery: Delivery) -> None:
+    with outbox.store.begin() as session:
+        session.add(
+            MailOutcome(
+                mail_id=mail_id,
+                outcome=delivery.outcome,
+                code=delivery.code,
+                detail=delivery.detail,
+                decided_by="outbox",
+                at=outbox.now,
             )
-    return dict(counts)
+        )
 
 
-def settle(session: Session, mail: Mail, *, outcome: str, by: str, reason: str, now: datetime) -> None:
-    """Book what a person found out about an unknown mail; *failed* lets the next run send it again."""
-    session.add(MailOutcome(mail_id=mail.id, outcome=outcome, code=None, detail=reason, decided_by=by, at=now))
+def _stopped_by(session: Session) -> str:
+    stop = last_switch(session)
+    return stop.decided_by if stop is not None and stop.is_stopped else ""
+
+
+def settle(
+    session: Session, mail: Mail, *, outcome: str, by: str, reason: str, now: datetime, code: int | None = None
+) -> None:
+    """Book what a person, a notice or a return says of a mail; what is *failed* then goes again with the next run."""
+    session.add(MailOutcome(mail_id=mail.id, outcome=outcome, code=code, detail=reason, decided_by=by, at=now))
 
 
 def _keep(path: Path, content: bytes) -> None:

@@ -42,6 +42,12 @@ class Settings(BaseSettings):
     smtp_password_file: Path | None = None
     smtp_ca_file: Path | None = None
     smtp_timeout_seconds: float = 30
+    mails_per_minute: int = Field(default=0, ge=0)
+    """0: as fast as the server takes them."""
+    mails_per_day: int = Field(default=0, ge=0)
+    """0: no limit."""
+    mail_retry_seconds: float = Field(default=30, ge=0)
+    """How long one mail that the server puts off is tried again within a run."""
     returns_url: str = ""
     returns_password_file: Path | None = None
     returns_ca_file: Path | None = None

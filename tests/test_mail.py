@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import email
 import email.policy
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
+from aiosmtpd.smtp import SMTP
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from mail_server import Authority, Counter, scripted, serving
 
 from tasks.mail import Attachment, Delivery, Letter, MailError, compose, message_id, open_post
 from tasks.postoffice import folder_of, post_office
@@ -51,154 +46,6 @@ def composed(**changes: Any) -> bytes:
 
 
 MESSAGE = composed()
-
-
-# ---- servers -----------------------------------------------------------------------------------------------
-
-
-class Counter:
-    """What a mail server does with a message; replies maps a command to what it answers instead of 250."""
-
-    def __init__(self, replies: dict[str, str] | None = None, silent_at: str = "", hang_up_at: str = "") -> None:
-        self.replies, self.silent_at, self.hang_up_at = replies or {}, silent_at, hang_up_at
-        self.kept: list[bytes] = []
-        self.greetings = 0
-        self.logins = 0
-        self.tls: list[bool] = []
-
-    async def answer(self, command: str, server: SMTP) -> str:
-        if command == self.silent_at:
-            await asyncio.sleep(20)
-        if command == self.hang_up_at:
-            server.transport.abort()
-        return self.replies.get(command, "250 OK")
-
-    async def handle_EHLO(
-        self, server: SMTP, session: Any, envelope: Any, hostname: str, lines: list[str]
-    ) -> list[str]:
-        self.greetings += 1
-        session.host_name = hostname
-        return lines
-
-    async def handle_MAIL(self, server: SMTP, session: Any, envelope: Any, address: str, options: list[str]) -> str:
-        envelope.mail_from = address
-        return await self.answer("MAIL", server)
-
-    async def handle_RCPT(self, server: SMTP, session: Any, envelope: Any, address: str, options: list[str]) -> str:
-        reply = await self.answer("RCPT", server)
-        if reply.startswith("2"):
-            envelope.rcpt_tos.append(address)
-        return reply
-
-    async def handle_DATA(self, server: SMTP, session: Any, envelope: Any) -> str:
-        self.tls.append(session.ssl is not None)
-        if "DATA" not in self.replies:
-            self.kept.append(envelope.content)
-        return await self.answer("DATA", server)
-
-    def authenticate(self, server: SMTP, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
-        self.logins += 1
-        is_right = isinstance(data, LoginPassword) and data == LoginPassword(b"huifang@hq.example", b"s3cret word")
-        return AuthResult(success=is_right, handled=False)
-
-
-@contextmanager
-def serving(
-    counter: Counter, *, starttls: ssl.SSLContext | None = None, tls: ssl.SSLContext | None = None
-) -> Iterator[int]:
-    """The port of a mail server that asks for a login wherever it has TLS."""
-    options: dict[str, Any] = {"tls_context": starttls, "require_starttls": starttls is not None}
-    if starttls or tls:
-        options |= {"authenticator": counter.authenticate, "auth_required": True, "auth_require_tls": tls is None}
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(
-        loop.create_server(lambda: SMTP(counter, hostname="localhost", loop=loop, **options), "127.0.0.1", 0, ssl=tls)
-    )
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        asyncio.run_coroutine_threadsafe(_stop(server), loop).result(5)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
-        loop.close()
-
-
-async def _stop(server: asyncio.Server) -> None:
-    server.close()
-    rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in rest:
-        task.cancel()
-    await asyncio.gather(*rest, return_exceptions=True)
-
-
-@contextmanager
-def scripted(talk: Callable[[socket.socket, int], None]) -> Iterator[int]:
-    """The port of a server that does with each connection what talk says; talk gets the connection's number."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def listen() -> None:
-        for number in range(100):
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection:
-                talk(connection, number)
-
-    thread = threading.Thread(target=listen, daemon=True)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join(5)
-
-
-# ---- an own certificate authority --------------------------------------------------------------------------
-
-
-class Authority:
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder = folder
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
-        self.certificate = self._builder(self.name, self.key).add_extension(x509.BasicConstraints(True, None), True)
-        self.certificate = self.certificate.add_extension(usage, True).sign(self.key, hashes.SHA256())
-        self.path = folder / f"{name}.pem"
-        self.path.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
-
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        now = datetime.now(UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self.name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False)
-        )
-
-    def server(self, *names: x509.GeneralName) -> ssl.SSLContext:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail")])
-        certificate = self._builder(subject, key).add_extension(x509.SubjectAlternativeName(names), False)
-        path = self.folder / f"server{time.monotonic_ns()}.pem"
-        path.write_bytes(
-            certificate.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-            + key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(path)
-        return context
 
 
 @pytest.fixture(scope="module")
@@ -375,12 +222,52 @@ def test_an_unknown_authority_and_a_certificate_for_another_host_are_refused(
     assert delivery.detail == "not connected: certificate not verified"
 
 
-def test_a_server_without_starttls_gets_neither_password_nor_message(settings: Settings) -> None:
+@pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])
+def test_an_expired_certificate_is_refused(scheme: str, settings: Settings, authority: Authority) -> None:
+    counter, expired = Counter(), authority.server(x509.DNSName("localhost"), is_expired=True)
+    way = {"starttls": expired} if scheme == "smtp+starttls" else {"tls": expired}
+    with serving(counter, **way) as port:
+        delivery = sent_once(settings, f"{scheme}://huifang@hq.example@localhost:{port}")
+    assert delivery == Delivery("failed", None, "not connected: certificate not verified")
+    assert not delivery.is_temporary
+    assert (counter.kept, counter.logins) == ([], 0)
+
+
+@pytest.mark.parametrize("user", ["huifang@hq.example@", ""])
+def test_a_server_without_starttls_gets_neither_password_nor_message(user: str, settings: Settings) -> None:
     counter = Counter()
     with serving(counter) as port:
-        delivery = sent_once(settings, f"smtp+starttls://huifang@hq.example@localhost:{port}")
+        delivery = sent_once(settings, f"smtp+starttls://{user}localhost:{port}")
     assert delivery == Delivery("failed", None, "not connected: STARTTLS or AUTH not offered")
     assert (counter.kept, counter.logins) == ([], 0)
+
+
+def test_a_server_that_offers_starttls_and_refuses_it_gets_neither_password_nor_message(settings: Settings) -> None:
+    heard = []
+
+    def talk(connection: socket.socket, number: int) -> None:
+        lines = connection.makefile("rwb")
+        lines.write(b"220 here\r\n")
+        lines.flush()
+        for line in lines:
+            command = line.split()[0].upper()
+            heard.append(command)
+            answers = {b"EHLO": b"250-here\r\n250-AUTH PLAIN LOGIN\r\n250 STARTTLS\r\n", b"STARTTLS": b"454 4.7.0 not now\r\n"}
+            lines.write(answers.get(command, b"250 OK\r\n"))
+            lines.flush()
+
+    with scripted(talk) as port:
+        delivery = sent_once(settings, f"smtp+starttls://huifang@hq.example@localhost:{port}")
+    assert (delivery.outcome, delivery.code) == ("failed", None)
+    assert set(heard) <= {b"EHLO", b"STARTTLS", b"QUIT"}, "not a word in clear"
+
+
+def test_a_server_that_speaks_plain_text_on_the_tls_port_gets_nothing(settings: Settings) -> None:
+    counter = Counter()
+    with serving(counter) as port:
+        delivery = sent_once(settings, f"smtps://huifang@hq.example@localhost:{port}")
+    assert delivery == Delivery("failed", None, "not connected: no TLS")
+    assert (counter.kept, counter.logins, counter.greetings) == ([], 0, 0)
 
 
 def test_a_refused_login_is_not_tried_again_and_sends_nothing(
@@ -454,6 +341,64 @@ def test_a_refusal_keeps_its_code_and_nothing_of_the_servers_words(
     assert after.outcome == "sent", "one refusal leaves the connection usable"
     assert counter.kept == [MESSAGE]
     assert counter.greetings == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "reply", "is_temporary", "is_of_server", "detail"),
+    [
+        ("MAIL", "451 4.3.0 busy", True, True, "refused at MAIL, 4.3.0"),
+        ("RCPT", "452 4.2.2 mailbox full", True, False, "refused at RCPT, 4.2.2"),
+        ("RCPT", "421 4.7.0 closing", True, True, "refused at RCPT, 4.7.0"),
+        ("RCPT", "550 5.1.1 unknown", False, False, "refused at RCPT, 5.1.1"),
+        ("MAIL", "553 5.7.1 not your address", False, True, "refused at MAIL, 5.7.1"),
+        ("RCPT", "550 Connection frequency limited", True, True, "put off at RCPT: too much mail"),
+        ("DATA", "550 Ip frequency limited", True, True, "put off at the end of DATA: too much mail"),
+        ("DATA", "554 5.5.0 MI:STC", True, True, "put off at the end of DATA: too much mail, 5.5.0"),
+        ("DATA", "552 5.3.4 message size exceeds limit", False, False, "refused at the end of DATA, 5.3.4"),
+        ("DATA", "554 5.4.6 too many hops", False, False, "refused at the end of DATA, 5.4.6"),
+    ],
+)
+def test_a_refusal_says_whether_it_is_for_now_and_whether_it_meets_the_next_mail_too(
+    command: str, reply: str, is_temporary: bool, is_of_server: bool, detail: str, settings: Settings
+) -> None:
+    with serving(Counter({command: reply})) as port:
+        delivery = sent_once(settings, f"smtp://127.0.0.1:{port}")
+    assert delivery == Delivery("failed", int(reply[:3]), detail)
+    assert (delivery.is_temporary, delivery.is_of_server) == (is_temporary, is_of_server)
+
+
+def test_a_refusal_in_chinese_of_either_encoding_is_understood(settings: Settings) -> None:
+    for encoding in ("utf-8", "gb18030"):
+
+        def talk(connection: socket.socket, number: int, encoding: str = encoding) -> None:
+            lines = connection.makefile("rwb")
+            lines.write(b"220 here\r\n")
+            lines.flush()
+            for line in lines:
+                no = "550 发送频率过快，请稍后再试\r\n".encode(encoding)
+                lines.write(no if line.upper().startswith(b"RCPT") else b"250 OK\r\n")
+                lines.flush()
+
+        with scripted(talk) as port:
+            delivery = sent_once(settings, f"smtp://127.0.0.1:{port}")
+        assert delivery == Delivery("failed", 550, "put off at RCPT: too much mail")
+        assert delivery.is_temporary
+
+
+def test_a_slow_server_that_keeps_answering_is_waited_for(settings: Settings) -> None:
+    counter = Counter(slow_seconds=0.3)
+    with serving(counter) as port:
+        delivery = sent_once(settings.model_copy(update={"smtp_timeout_seconds": 0.8}), f"smtp://127.0.0.1:{port}")
+    assert delivery.outcome == "sent", "each answer came within the time that one may take"
+    assert counter.kept == [MESSAGE]
+
+
+def test_a_message_that_the_server_announces_as_too_large_is_refused_before_it_is_sent(settings: Settings) -> None:
+    counter = Counter()
+    with serving(counter, size_limit_bytes=1000) as port:
+        delivery = sent_once(settings, f"smtp://127.0.0.1:{port}")
+    assert (delivery.outcome, delivery.code, delivery.is_temporary) == ("failed", 552, False)
+    assert counter.kept == []
 
 
 def test_a_refusal_of_one_recipient_leaves_the_others_mail_alone(settings: Settings) -> None:

@@ -6,13 +6,14 @@ from datetime import date, datetime
 from prefect import flow, get_run_logger
 from sqlalchemy.orm import Session
 
-from flows.dispatch.lists import build_lists, counted, plan_lists
+from flows.dispatch.lists import build_lists, counted, plan_lists, plan_parts
 from models.approval import what_is_missing
 from models.calendar import SHANGHAI
 from models.programme import Programme
+from models.roster_findings import Finding
 from tasks import board, outbox, records
 from tasks.settings import Settings
-from tasks.store import open_store, record
+from tasks.store import Store, open_store, record
 
 
 @flow(name="dispatch", flow_run_name=board.run_name("dispatch", "as_of", "campaign"))
@@ -48,16 +49,25 @@ def dispatch_lists(
                 continue
             with store.begin() as session:
                 ready, gaps = plan_lists(session, settings, issued, as_of)
-            for branch_no, reason in gaps:
-                log.warning("%s: branch %s gets no mail: %s", issued.id, branch_no, reason)
+                planned = [entry for to, mine in ready for entry in plan_parts(session, settings, issued, to, mine)]
             with board.progress(f"dispatch {issued.id}") as advance:
                 pieces = build_lists(
-                    settings, store, issued, Programme.model_validate_json(year.plan), ready, as_of=as_of, now=now
+                    settings,
+                    store,
+                    issued,
+                    Programme.model_validate_json(year.plan),
+                    planned,
+                    gaps,
+                    as_of=as_of,
+                    now=now,
                 )
-                counts = out.deliver("assignment", counted(pieces, len(ready), advance))
-            counts |= {"calls": sum(len(calls) for _, calls in ready), "gaps": len(gaps)}
-            if counts.get("stopped"):
-                log.warning("%s: all mail is stopped; `huifang mail go` lets the rest out", issued.id)
+                counts = out.deliver("assignment", counted(pieces, len(planned), advance), len(planned))
+            stopped = {gap.branch_no for gap in gaps}
+            mailed = [entry for entry in planned if entry.to.branch_no not in stopped][: counts["claimed"]]
+            counts |= {"calls": sum(len(entry.calls) for entry in mailed), "gaps": len(stopped)}
+            tell_gaps(store, issued.id, gaps, now)
+            if counts.get("waiting"):
+                log.warning("%s: %s lists wait for a later run: %s", issued.id, counts["waiting"], out.why_waiting)
             elif not counts["claimed"]:
                 log.warning("%s: every list is mailed already or waits for the roster; nothing was sent", issued.id)
             if counts["claimed"]:
@@ -76,6 +86,20 @@ def dispatch_lists(
     board.publish_counts("dispatch", "dispatch", rows)
     log.info("%s", dict(totals))
     return dict(totals)
+
+
+def tell_gaps(store: Store, campaign_id: str, gaps: list[Finding], now: datetime) -> None:
+    """What keeps lists at headquarters becomes headquarters' task, and is said by code and row."""
+    log = get_run_logger()
+    with store.begin() as session:
+        records.add_gaps(session, campaign_id, gaps, now)
+    for gap in gaps:
+        place = f", row {gap.row} of {gap.file}" if gap.row else ""
+        log.warning("%s: branch %s gets no list: %s of its %s%s", campaign_id, gap.branch_no, gap.code, gap.role, place)
+    if gaps:
+        log.warning(
+            "%s: `huifang roster check` says what to write; the next dispatch mails those branches alone", campaign_id
+        )
 
 
 def lacks_approval(session: Session, campaign_id: str) -> str:

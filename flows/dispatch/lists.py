@@ -1,7 +1,8 @@
 """Which calls go to whom, and the locked sheets that carry them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime
+from itertools import groupby
 from typing import NamedTuple
 
 import pandas as pd
@@ -9,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from models import roster, sheets
 from models.programme import Programme
+from models.roster_findings import Finding, check_roster
 from models.tables import Campaign, ProgrammeYear
 from tasks import board, lake, lock, mail, outbox, records, vault
 from tasks.settings import Settings
@@ -23,29 +25,39 @@ XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 def plan_lists(
     session: Session, settings: Settings, issued: Campaign, as_of: date
-) -> tuple[list[Ready], list[tuple[str, str]]]:
-    """Each branch's recipient with the calls to mail, and the branches that cannot be written to with the reason."""
+) -> tuple[list[Ready], list[Finding]]:
+    """Each branch's recipient with the calls to mail, and what keeps the others' lists at headquarters."""
     calls = records.calls_to_mail(session, issued.id)
     if calls.empty:
         return [], []
-    valid = lake.read_roster(settings, records.snapshot_of(session, "roster", as_of).path)
-    valid, refused = roster.valid_on(valid, as_of), records.refused_addresses(session)
     year = session.get_one(ProgrammeYear, issued.programme_year_id)
     role = Programme.model_validate_json(year.plan).list_to
-    ready, gaps = [], []
+    readers = {str(branch_no): roster.role_at(str(branch_no), role) for branch_no in calls["branch_no"].unique()}
+    contacts = records.snapshot_of(session, "roster", as_of)
+    branches = records.snapshot_of(session, "branches", as_of)
+    staff_snapshot = records.optional_snapshot(session, "staff", as_of)
+    staff = lake.read_staff(settings, staff_snapshot.path) if staff_snapshot else None
+    refused = records.refused_addresses(session)
+    usable = roster.usable_on(
+        lake.read_roster(settings, contacts.path), as_of, staff=staff, domains=settings.company_domains
+    )
+    usable = usable[~usable["email"].isin(refused)]
+    recipients = {branch_no: roster.recipient(usable, branch_no, reader) for branch_no, reader in readers.items()}
+    missing = {branch_no: (readers[branch_no],) for branch_no, to in recipients.items() if to is None}
+    gaps = check_roster(
+        lake.read_written_roster(settings, contacts.path), as_of,
+        branches=set(lake.names_of(settings, branches.path, "branch_no", "branch_name")), needed=missing, staff=staff,
+        domains=settings.company_domains, refused=refused,
+    ) if missing else []  # fmt: skip
+    gaps = [gap for gap in gaps if gap.stops]
+    ready: list[Ready] = []
     for branch_no, mine in calls.groupby("branch_no", sort=True):
-        reader = roster.role_at(str(branch_no), role)
-        to = roster.recipient(valid, str(branch_no), reader)
+        to = recipients[str(branch_no)]
         if to is None:
-            gaps.append(
-                (str(branch_no), f"the roster has no single {reader} on {as_of}; name one and pull the roster again")
-            )
-        elif to.email in refused:
-            gaps.append(
-                (str(branch_no), f"the mail server refused the address of the {reader} for good; correct the roster")
-            )
+            if not any(gap.branch_no == branch_no for gap in gaps):
+                gaps.append(Finding("missing_role", True, str(branch_no), readers[str(branch_no)]))
         elif fault := fault_of_key(settings, str(branch_no)):
-            gaps.append((str(branch_no), fault))
+            gaps.append(Finding("key_damaged", True, str(branch_no), to.role, detail=fault))
         else:
             ready.append((to, mine))
     return ready, gaps
@@ -60,31 +72,44 @@ def fault_of_key(settings: Settings, branch_no: str) -> str:
     return ""
 
 
+class Planned(NamedTuple):
+    """One mail with a list, before it is written."""
+
+    to: roster.Recipient
+    part: sheets.Part
+    calls: pd.DataFrame
+    sequence: int
+    supplement: int
+
+
 def build_lists(
     settings: Settings,
     store: Store,
     issued: Campaign,
     rules: Programme,
-    ready: list[Ready],
+    planned: list[Planned],
+    gaps: list[Finding],
     *,
     as_of: date,
     now: datetime,
 ) -> Iterator[outbox.Piece]:
-    """One locked sheet per branch in one mail, or in numbered ones where it is too long; headquarters has a sheet of its own."""
-    if not ready:
+    """One locked sheet per planned mail; headquarters has a sheet of its own.
+
+    A branch of which one part is over the limit gets none, and is added to the gaps.
+    """
+    if not planned:
         return
     with store.begin() as session:
         year = session.get_one(ProgrammeYear, issued.programme_year_id)
         customers = lake.customers_of(
             settings,
             records.snapshot_by_id(session, year.snapshots["customers"]).path,
-            pd.concat([calls["customer_id"] for _, calls in ready]),
+            pd.concat([entry.calls["customer_id"] for entry in planned]),
         )
         branches = lake.names_of(
             settings, records.snapshot_of(session, "branches", as_of).path, "branch_no", "branch_name"
         ) | {roster.HQ: settings.mail_name}
         staff_snapshot = records.optional_snapshot(session, "staff", as_of)
-        planned = [entry for to, calls in ready for entry in plan_parts(session, settings, issued, to, calls)]
     staff = lake.names_of(settings, staff_snapshot.path, "staff_id", "staff_name") if staff_snapshot else {}
     key, title = vault.row_keys(settings)[0], rules.title.model_dump()[settings.language]
 
@@ -103,13 +128,9 @@ def build_lists(
         )  # fmt: skip
 
     with lock.locksmiths(len(planned)) as smiths:
-        for entry, locked in zip(planned, smiths.locked(order(entry) for entry in planned), strict=True):
+        locked = zip(planned, smiths.locked(order(entry) for entry in planned), strict=True)
+        for entry, content in whole_lists(locked, settings.sheet_bytes, gaps):
             to, part = entry.to, entry.part
-            if len(locked) > settings.sheet_bytes:
-                raise sheets.SheetError(
-                    f"{issued.id}: the list of branch {to.branch_no} has {len(locked)} bytes in part {part.number} of "
-                    f"{part.of}; raise HUIFANG_SHEET_BYTES or lower HUIFANG_SHEET_ROWS"
-                )
             name = "_".join(
                 [
                     sheets.SHEETS[sheet_for(to)].name.text(settings.language), title, issued.period, to.branch_no,
@@ -125,19 +146,23 @@ def build_lists(
             )  # fmt: skip
             yield outbox.write(
                 settings, "assignment", issued.id, to.branch_no, to.role, entry.sequence, to.email, words, now=now,
-                attachments=(mail.Attachment(f"{name}.xlsx", locked, XLSX),),
+                attachments=(mail.Attachment(f"{name}.xlsx", content, XLSX),),
                 items=tuple(("assignment", i) for i in part.calls),
             )  # fmt: skip
 
 
-class Planned(NamedTuple):
-    """One mail with a list, before it is written."""
-
-    to: roster.Recipient
-    part: sheets.Part
-    calls: pd.DataFrame
-    sequence: int
-    supplement: int
+def whole_lists(
+    locked: Iterable[tuple[Planned, bytes]], max_bytes: int, gaps: list[Finding]
+) -> Iterator[tuple[Planned, bytes]]:
+    """The parts of each branch's list when all of them are within the limit; a list over it is added to the gaps."""
+    for to, found in groupby(locked, key=lambda one: one[0].to):
+        parts = list(found)
+        entry, content = max(parts, key=lambda one: len(one[1]))
+        if len(content) <= max_bytes:
+            yield from parts
+            continue
+        said = f"{len(content)} > {max_bytes} bytes ({entry.part.number}/{entry.part.of}, {len(entry.calls)} rows)"
+        gaps.append(Finding("too_large", True, to.branch_no, to.role, detail=said))
 
 
 def sheet_for(to: roster.Recipient) -> sheets.SheetKind:

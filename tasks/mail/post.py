@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import re
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import yagmail
 
+from models.refusal import Refusal
 from tasks.mail.letters import MailError, check_address
 from tasks.settings import Settings, read_secret
 
 log = logging.getLogger(__name__)
-
-STATUS = re.compile(rb"[245]\.\d{1,3}\.\d{1,3}(?=\s|$)")
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,10 @@ class Delivery:
     outcome: Literal["sent", "failed", "unknown"]
     code: int | None
     detail: str
+    is_temporary: bool = field(default=False, compare=False)
+    """Certainly not delivered, and the same message may go through later."""
+    is_of_server: bool = field(default=False, compare=False)
+    """Failed for a reason that meets the next message too."""
 
 
 class _Wire(yagmail.Client):  # type: ignore[misc]
@@ -118,7 +120,7 @@ class Post:
                 if is_reused:
                     log.info("the mail server closed an idle connection; connecting again")
                     return self._offer(message, from_address, to_address)
-                return Delivery("failed", None, "not connected")
+                return Delivery("failed", None, "not connected", is_temporary=True, is_of_server=True)
             if code // 100 != 2:
                 return self._refused(step, code, reply)
         try:
@@ -144,8 +146,10 @@ class Post:
                 self._wire.smtp.rset()
         except OSError:
             self._wire.drop()
-        status = STATUS.match(reply)
-        return Delivery("failed", code, f"refused at {step}" + (f", {status[0].decode()}" if status else ""))
+        refusal = Refusal(step, code, _words(reply))
+        return Delivery(
+            "failed", code, refusal.detail, is_temporary=refusal.is_temporary, is_of_server=refusal.is_of_server
+        )
 
     def _not_connected(self, error: OSError) -> Delivery:
         code = getattr(error, "smtp_code", None)
@@ -154,13 +158,16 @@ class Post:
         elif isinstance(error, ssl.SSLError):
             reason, is_lasting = ": no TLS", False
         elif code is not None:
-            is_lasting = 530 <= code <= 539  # RFC 4954: the login itself
+            too_much = Refusal("login", code, _words(getattr(error, "smtp_error", b""))).is_too_much
+            is_lasting = 530 <= code <= 539 and not too_much  # RFC 4954: the login itself
             reason = f": login refused, {code}" if is_lasting else f": refused with {code}"
         elif type(error).__name__ in ("SMTPNotSupportedError", "SMTPException"):
             reason, is_lasting = ": STARTTLS or AUTH not offered", True
         else:
             reason, is_lasting = "", False
-        delivery = Delivery("failed", None, "not connected" + reason)
+        delivery = Delivery(
+            "failed", None, "not connected" + reason, is_temporary=not is_lasting, is_of_server=True
+        )
         log.warning("mail server: %s (%s)", delivery.detail, type(error).__name__)
         if is_lasting:
             self._fault = delivery
@@ -217,6 +224,16 @@ def open_post(settings: Settings, url: str) -> Iterator[Post]:
         yield post
     finally:
         wire.close()
+
+
+def _words(reply: bytes | str) -> str:
+    """What a server said, to be judged; Chinese ones say it in UTF-8 or in GB."""
+    if isinstance(reply, str):
+        return reply
+    try:
+        return reply.decode()
+    except UnicodeDecodeError:
+        return reply.decode("gb18030", "replace")
 
 
 def _tls(settings: Settings) -> ssl.SSLContext:

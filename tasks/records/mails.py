@@ -10,8 +10,8 @@ import pandas as pd
 from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session
 
+from models.refusal import is_of_address
 from models.tables import (
-    NOT_DELIVERED,
     Approval,
     Assignment,
     AssignmentEnd,
@@ -50,16 +50,15 @@ def mails_of(session: Session, campaign_id: str | None = None) -> pd.DataFrame:
     return frame(session, query.order_by(Mail.id))
 
 
-def not_delivered() -> Select[Any]:
-    """Mails that are not with their recipients: failed, bounced or recalled."""
+def _failed() -> Select[Any]:
     return select(MailOutcome.mail_id).where(
-        latest(MailOutcome.id, MailOutcome.id, MailOutcome.mail_id), MailOutcome.outcome.in_(NOT_DELIVERED)
+        latest(MailOutcome.id, MailOutcome.id, MailOutcome.mail_id), MailOutcome.outcome == "failed"
     )
 
 
 def carried(item_kind: str) -> Select[Any]:
-    """Items of a kind that stand in a mail that is not failed, bounced or recalled."""
-    return select(MailItem.item_id).where(MailItem.kind == item_kind, MailItem.mail_id.not_in(not_delivered()))
+    """Items of a kind that stand in a mail whose last outcome is not *failed*."""
+    return select(MailItem.item_id).where(MailItem.kind == item_kind, MailItem.mail_id.not_in(_failed()))
 
 
 def carried_to(branch: ColumnElement[str]) -> ColumnElement[bool]:
@@ -71,7 +70,7 @@ def carried_to(branch: ColumnElement[str]) -> ColumnElement[bool]:
             MailItem.kind == "assignment",
             MailItem.item_id == Assignment.id,
             Mail.recipient == branch,
-            MailItem.mail_id.not_in(not_delivered()),
+            MailItem.mail_id.not_in(_failed()),
         )
         .correlate(Assignment)
     )
@@ -135,7 +134,7 @@ def lists_sent(session: Session, campaign_id: str, branch_no: str) -> list[tuple
             Mail.campaign_id == campaign_id,
             Mail.recipient == branch_no,
             MailItem.kind == "assignment",
-            Mail.id.not_in(not_delivered()),
+            Mail.id.not_in(_failed()),
         )
         .order_by(Mail.id)
     )
@@ -146,15 +145,16 @@ def lists_sent(session: Session, campaign_id: str, branch_no: str) -> list[tuple
 
 
 def refused_addresses(session: Session) -> set[str]:
-    """Addresses whose last mail the server refused for good (5xx), at once or by a notice: not tried again before the roster changes."""
+    """Addresses whose last mail the server refused for good (5xx): not tried again before the roster changes."""
     last = frame(
         session,
-        select(Mail.to_address, MailOutcome.outcome, MailOutcome.code)
+        select(Mail.to_address, MailOutcome.outcome, MailOutcome.code, MailOutcome.detail)
         .join(MailOutcome, MailOutcome.mail_id == Mail.id)
         .order_by(MailOutcome.id),
     ).drop_duplicates("to_address", keep="last")
-    is_refused = last["outcome"].isin(("failed", "bounced")) & (last["code"].fillna(0) >= 500)
-    return set(last.loc[is_refused, "to_address"])
+    last = last[(last["outcome"] == "failed") & (last["code"].fillna(0) >= 500)]
+    about = zip(last["to_address"].astype(str), last["code"].astype(int), last["detail"].astype(str), strict=True)
+    return {address for address, code, detail in about if is_of_address(code, detail)}
 
 
 def approval_of(session: Session, campaign_id: str) -> Approval | None:
