@@ -25,7 +25,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models.calendar import SHANGHAI
-from models.tables import Mail, MailItem, MailOutcome, MailSwitch
+from models.tables import NOT_DELIVERED, Mail, MailItem, MailOutcome, MailSwitch
 from tasks.mail import Attachment, Delivery, Letter, Post, Rendered, compose, message_id, open_post
 from tasks.postoffice import outgoing
 from tasks.settings import Settings
@@ -102,7 +102,7 @@ def attempt(mails: pd.DataFrame, kind: str, recipient: str, role: str, number: i
     """
     mine = mails[(mails["kind"] == kind) & (mails["recipient"] == recipient) & (mails["role"] == role)]
     mine = mine[mine["sequence"] // ATTEMPTS == number]
-    if (mine["outcome"] != "failed").any():
+    if (~mine["outcome"].isin(NOT_DELIVERED)).any():
         return None
     return number * ATTEMPTS + len(mine) + 1
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from models.refusal import is_of_address
 from models.tables import (
+    NOT_DELIVERED,
     Approval,
     Assignment,
     AssignmentEnd,
@@ -50,15 +51,16 @@ def mails_of(session: Session, campaign_id: str | None = None) -> pd.DataFrame:
     return frame(session, query.order_by(Mail.id))
 
 
-def _failed() -> Select[Any]:
+def not_delivered() -> Select[Any]:
+    """Mails that are not with their recipients: failed, bounced or recalled."""
     return select(MailOutcome.mail_id).where(
-        latest(MailOutcome.id, MailOutcome.id, MailOutcome.mail_id), MailOutcome.outcome == "failed"
+        latest(MailOutcome.id, MailOutcome.id, MailOutcome.mail_id), MailOutcome.outcome.in_(NOT_DELIVERED)
     )
 
 
 def carried(item_kind: str) -> Select[Any]:
-    """Items of a kind that stand in a mail whose last outcome is not *failed*."""
-    return select(MailItem.item_id).where(MailItem.kind == item_kind, MailItem.mail_id.not_in(_failed()))
+    """Items of a kind that stand in a mail that is not failed, bounced or recalled."""
+    return select(MailItem.item_id).where(MailItem.kind == item_kind, MailItem.mail_id.not_in(not_delivered()))
 
 
 def carried_to(branch: ColumnElement[str]) -> ColumnElement[bool]:
@@ -70,7 +72,7 @@ def carried_to(branch: ColumnElement[str]) -> ColumnElement[bool]:
             MailItem.kind == "assignment",
             MailItem.item_id == Assignment.id,
             Mail.recipient == branch,
-            MailItem.mail_id.not_in(_failed()),
+            MailItem.mail_id.not_in(not_delivered()),
         )
         .correlate(Assignment)
     )
@@ -134,7 +136,7 @@ def lists_sent(session: Session, campaign_id: str, branch_no: str) -> list[tuple
             Mail.campaign_id == campaign_id,
             Mail.recipient == branch_no,
             MailItem.kind == "assignment",
-            Mail.id.not_in(_failed()),
+            Mail.id.not_in(not_delivered()),
         )
         .order_by(Mail.id)
     )
@@ -145,14 +147,14 @@ def lists_sent(session: Session, campaign_id: str, branch_no: str) -> list[tuple
 
 
 def refused_addresses(session: Session) -> set[str]:
-    """Addresses whose last mail the server refused for good (5xx): not tried again before the roster changes."""
+    """Addresses whose last mail the server refused for good (5xx), at once or by a notice: not tried again before the roster changes."""
     last = frame(
         session,
         select(Mail.to_address, MailOutcome.outcome, MailOutcome.code, MailOutcome.detail)
         .join(MailOutcome, MailOutcome.mail_id == Mail.id)
         .order_by(MailOutcome.id),
     ).drop_duplicates("to_address", keep="last")
-    last = last[(last["outcome"] == "failed") & (last["code"].fillna(0) >= 500)]
+    last = last[last["outcome"].isin(("failed", "bounced")) & (last["code"].fillna(0) >= 500)]
     about = zip(last["to_address"].astype(str), last["code"].astype(int), last["detail"].astype(str), strict=True)
     return {address for address, code, detail in about if is_of_address(code, detail)}
 
