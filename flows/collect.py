@@ -122,6 +122,9 @@ def judge_all(
     }
     with store.begin() as session:
         answered_for, dropped_by = records.released(session), records.dropped(session, mailbox.PREFIX)
+    own_server = (
+        returns.OwnServer(settings.authserv_ids, settings.authserv_received_above) if settings.authserv_ids else None
+    )
     home = settings.home.resolve()
     branch_of = {message.id: answered_for.get(message.id) or dropped_by.get(message.id) for message in waiting}
     own = {
@@ -131,7 +134,7 @@ def judge_all(
     }
     paths = [home / message.path for message in waiting]
     for message, opened in zip(waiting, mailbox.open_messages(paths, by_address, settings, own=own), strict=True):
-        sender = returns.judge_sender(opened, valid, settings.mail_from)
+        sender = returns.judge_sender(opened, valid, settings.mail_from, own_server)
         if message.id in answered_for and not opened.error:
             sender = returns.Sender(answered_for[message.id], "ok", "released", sender.address)
         elif message.id in dropped_by and not opened.error:

@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     drop_by: Literal["folder", "name"] = "folder"
     drop_quiet_seconds: float = Field(default=60, ge=0)
     drop_marker: str = ""
+    authserv_id: str = ""
+    authserv_received_above: int = Field(default=1, ge=0)
+    receipts_per_day: int = Field(default=20, ge=1)
     clamd: str = Field(default="", pattern=r"^$|^tcp://[^:/\s]+:\d{1,5}$|^unix:/.+$")
     engine: str = "duckdb"
     engine_memory: str = "2GB"
@@ -83,6 +86,11 @@ class Settings(BaseSettings):
             "en": "it comes from headquarters by another channel",
         }
         return self.key_place or own[self.language]
+
+    @property
+    def authserv_ids(self) -> frozenset[str]:
+        """What our own mail servers call themselves in Authentication-Results; none given, none are asked for."""
+        return frozenset(name.casefold() for name in re.split(r"[,\s]+", self.authserv_id) if name)
 
     @property
     def lake(self) -> Path:

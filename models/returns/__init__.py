@@ -7,16 +7,19 @@ from models.returns.callers import Related
 from models.returns.evidence import match_files
 from models.returns.frames import Judgement
 from models.returns.judged import Verdict, judge_rows, message_verdict
-from models.returns.opened import File, Opened, OpenedError, Table, Workbook
+from models.returns.opened import Authentication, File, Opened, OpenedError, Table, Workbook
 from models.returns.problems import PROBLEMS, place_words, problem_message
-from models.returns.senders import Sender, judge_folder, judge_sender
+from models.returns.senders import REASONS, OwnServer, Sender, judge_folder, judge_sender
 
 __all__ = [
     "PROBLEMS",
+    "REASONS",
+    "Authentication",
     "File",
     "Judgement",
     "Opened",
     "OpenedError",
+    "OwnServer",
     "Related",
     "Sender",
     "Table",

@@ -55,6 +55,18 @@ class File:
 
 
 @dataclass(frozen=True)
+class Authentication:
+    """What the topmost Authentication-Results of a message say, whoever wrote them."""
+
+    authserv_id: str
+    received_above: int
+    """Received lines above it: the servers that passed the message on after it was written."""
+    results: Sequence[Mapping[str, Any]] = ()
+    """method, result, and properties as pairs such as (header.from, branch.example)."""
+    is_readable: bool = True
+
+
+@dataclass(frozen=True)
 class Opened:
     """One message taken apart."""
 
@@ -62,6 +74,12 @@ class Opened:
     from_headers: int = 0
     from_addresses: Sequence[str] = ()
     from_defects: Sequence[str] = ()
+    sender_addresses: Sequence[str] = ()
+    """Of Sender: who sent it for another."""
+    resent_addresses: Sequence[str] = ()
+    """Of Resent-From and Resent-Sender: who sent it on as it was."""
+    header_defects: Sequence[str] = ()
+    authentication: Authentication | None = None
     message_id: str = ""
     subject: str = field(default="", repr=False)
     auto_submitted: str = ""
@@ -99,6 +117,8 @@ class Opened:
                 for workbook in report.get("workbooks", ())
             ]
             content["files"] = [File(**part) for part in report.get("files", ())]
+            if report.get("authentication") is not None:
+                content["authentication"] = Authentication(**report["authentication"])
             return cls(**content)
         except (TypeError, KeyError, ValueError) as error:
             raise OpenedError(

@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.sandbox.headers import from_addresses, raw_headers, read_header
+from tasks.sandbox.authentication import authentication
+from tasks.sandbox.headers import (
+    automatic_word,
+    from_addresses,
+    header_defects,
+    is_of_list,
+    other_senders,
+    raw_headers,
+    read_header,
+)
 from tasks.sandbox.limits import MESSAGE_BYTES
 from tasks.sandbox.long_parts import LongParts
 from tasks.sandbox.parts import Walk
@@ -27,6 +36,7 @@ def open_message(
     long_parts = LongParts(path)
     message = long_parts.parse()
     addresses, defects = from_addresses(message)
+    senders, resenders = other_senders(message)
     out_dir.mkdir(parents=True, exist_ok=True)
     tried = ("", *(address.casefold() for address in addresses))  # "": whoever wrote it
     known = [*own, *(password for address in tried for password in passwords.get(address, ()))]
@@ -38,10 +48,13 @@ def open_message(
         "from_defects": defects,
         "message_id": read_header(message, "message-id"),
         "subject": read_header(message, "subject"),
-        "auto_submitted": read_header(message, "auto-submitted").partition(";")[0].strip()
-        or ("auto-replied" if raw_headers(message, "x-autoreply") or raw_headers(message, "x-autorespond") else ""),
+        "sender_addresses": senders,
+        "resent_addresses": resenders,
+        "header_defects": header_defects(message),
+        "authentication": authentication(message),
+        "auto_submitted": automatic_word(message),
         "precedence": read_header(message, "precedence").strip(),
-        "is_list": bool(raw_headers(message, "list-id") or raw_headers(message, "list-unsubscribe")),
+        "is_list": is_of_list(message),
         "is_report": message.get_content_type() in ("multipart/report", "message/delivery-status"),
         "is_null_return_path": any(value.strip() == "<>" for value in raw_headers(message, "return-path")),
         "defects": sorted(walk.defects),
