@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cli import draw, flows, keys, mail, profile, programme, quarantine, serve, status
+from cli import draw, flows, keys, mail, profile, programme, quarantine, roster, serve, status
 
 app = typer.Typer(
     help="huifang 回访: extracts in, samples drawn, callback lists mailed, returns collected, summaries sent.",
@@ -49,6 +49,7 @@ app.add_typer(draw.app)
 app.add_typer(mail.app, name="mail")
 app.add_typer(keys.app, name="keys")
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(roster.app, name="roster")
 app.add_typer(programme.app, name="programme")
 app.add_typer(profile.app, name="profile")
 app.add_typer(serve.db_app, name="db")

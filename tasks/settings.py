@@ -73,6 +73,7 @@ class Settings(BaseSettings):
     inbox_known_hosts_file: Path | None = None
     inbox_endpoint_url: str = ""
     roster: Path | None = None
+    roster_domains: str = ""
     actor: str = ""
     key_place: str = ""
     sheet_rows: int = Field(default=1000, ge=1)
@@ -91,6 +92,11 @@ class Settings(BaseSettings):
     def authserv_ids(self) -> frozenset[str]:
         """What our own mail servers call themselves in Authentication-Results; none given, none are asked for."""
         return frozenset(name.casefold() for name in re.split(r"[,\s]+", self.authserv_id) if name)
+
+    @property
+    def company_domains(self) -> tuple[str, ...]:
+        """The domains that a roster's addresses may lie in; none given, any will do."""
+        return tuple(domain.casefold() for domain in re.split(r"[,\s]+", self.roster_domains) if domain)
 
     @property
     def lake(self) -> Path:

@@ -53,12 +53,14 @@ from tasks.lake.engine import (
 from tasks.lake.intake import Outcome, fill_snapshot
 from tasks.lake.probe import OnProgress, find_files, read_look
 from tasks.lake.trial import Trial, try_files
+from tasks.lake.written import ROSTER, WRITTEN, read_roster_file, read_written_roster, roster_rows
 from tasks.settings import Settings
 
 __all__ = [
     "FramingError", "IntakeResult", "LakeError", "OnProgress", "SourceCount", "Tally", "Trial", "codes_of", "connect",
     "counts_of", "customers_of", "find_files", "keep", "names_of", "open_activity", "open_file", "open_table",
-    "read_look", "read_rejected", "read_reported", "read_roster", "read_staff", "read_text", "relations_of", "sql_of",
+    "read_look", "read_rejected", "read_reported", "read_roster", "read_roster_file", "read_staff",
+    "read_text", "read_written_roster", "relations_of", "sql_of",
     "take_in", "text_pieces", "text_sha256", "try_files", "write_table", "write_text",
 ]  # fmt: skip
 
@@ -146,11 +148,13 @@ def take_in(
             with engine(settings) as con:
                 traded = activity(con.read_parquet(str(made / "accepted.parquet")))
                 write_table(con, traded, made / "activity.parquet", ["customer_id"])
+        if table_name == ROSTER:
+            pq.write_table(roster_rows(settings, profile, files), made / WRITTEN)
         with engine(settings, here=True) as con:
             rejected_sha256 = _hash_of(con, made / "rejected.parquet")
             # Equal accepted rows may stand beside different others: the folder is named by all of them.
             rest = hashlib.sha256(rejected_sha256.encode())
-            for name in ("others", "lookups", "reported"):
+            for name in ("others", "lookups", "reported", "written"):
                 if (made / f"{name}.parquet").exists():
                     rest.update(_hash_of(con, made / f"{name}.parquet").encode())
         for file in made.iterdir():
