@@ -33,7 +33,8 @@ def status(
         else:
             _show_status(found)
         holds = all(balance["holds"] for campaign in found["campaigns"] for balance in campaign["balances"])
-        if not holds or found["mail_stopped"] or is_for_a_person(found["waiting"]):
+        gaps = any(campaign["gaps"] for campaign in found["campaigns"])
+        if not holds or gaps or found["mail_stopped"] or is_for_a_person(found["waiting"]):
             raise typer.Exit(1)
 
 
@@ -118,8 +119,27 @@ def _show_status(found: dict[str, Any]) -> None:
                 cells.append(f"{value:,}")
         table.add_row(key, *cells)
     out.print(table)
+    _show_gaps(found["campaigns"])
     unequal = [balance for campaign in found["campaigns"] for balance in campaign["balances"] if not balance["holds"]]
     for balance in unequal:
         err.print(f"does not hold: {balance['name']} {balance['where']}: {balance['left']} against {balance['right']}")
     if not unequal:
         out.print("every balance holds")
+
+
+def _show_gaps(campaigns: list[dict[str, Any]]) -> None:
+    """What keeps lists at headquarters, a branch each."""
+    from models.roster_findings import Finding
+
+    shown = [(campaign["campaign"], gap) for campaign in campaigns for gap in campaign["gaps"]]
+    if not shown:
+        return
+    table = Table(title="headquarters: lists that could not go out", title_justify="left")
+    for column in ("campaign", "branch", "role", "code", "row", "what to do"):
+        table.add_column(column, overflow="fold")
+    for campaign_id, gap in shown:
+        finding = Finding(gap["code"], True, gap["branch_no"], gap["role"], detail=gap["detail"])
+        place = str(gap["row"] or "")
+        table.add_row(campaign_id, gap["branch_no"], gap["role"], gap["code"], place, finding.write("en"))
+    out.print(table)
+    out.print("`huifang roster check` says more; once corrected and pulled, the next dispatch mails those branches alone")

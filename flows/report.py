@@ -118,6 +118,7 @@ def standing_of(settings: Settings, session, campaign_id: str, as_of: date) -> S
             sightings=records.sightings(session),
             rows_sent_back=records.problem_rows(session, campaign.id),
             signals=signals_of(settings, session, campaign.id),
+            gaps=[gap.plain() for found in records.open_gaps(session, campaign.id).values() for gap in found],
             given_up=[one.given_up() for one in records.attempts_of(session, campaign.id) if one.aborted],
         ),
         as_of,

@@ -121,6 +121,8 @@ class Standing:
     """One row per branch with base or assignments, sorted by branch_no; see BRANCHES."""
     signals: list[dict[str, Any]] = field(default_factory=list)
     """What makes self-reported rows look odd, by branch: signal, branch_no, rows, callers; the gravest signal first."""
+    gaps: list[dict[str, Any]] = field(default_factory=list)
+    """What kept lists at headquarters: branch_no, role, code, file, row, detail; see models/roster_findings.py."""
     given_up: list[dict[str, Any]] = field(default_factory=list)
     """Attempts at the draw that were given up: number, public, public_on, by, at (in Shanghai), reason."""
 
@@ -227,6 +229,7 @@ def waits(standing: Standing) -> list[Wait]:
     waiting = standing.case_results.get("waiting", 0)
     found = [
         Wait("imbalances", sum(not balance.holds for balance in standing.balances()), "headquarters"),
+        Wait("gaps", len({gap["branch_no"] for gap in standing.gaps}), "headquarters"),
         Wait("not_sent", int(states.get("not_sent", 0)), "headquarters"),
         Wait("mails_unknown", standing.mails.get("unknown", 0), "headquarters"),
         Wait("mails_failed", standing.mails.get("failed", 0), "headquarters"),
@@ -284,6 +287,7 @@ class Facts:
     rows_sent_back: dict[str, int]
     signals: pd.DataFrame
     """As models.credibility finds them."""
+    gaps: list[dict[str, Any]] = field(default_factory=list)
     given_up: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -334,6 +338,7 @@ def stand(facts: Facts, as_of: date) -> Standing:
         sample_sha256=facts.sample_sha256,
         branches=branches,
         signals=_signals(facts.signals),
+        gaps=facts.gaps,
         given_up=facts.given_up,
     )
 

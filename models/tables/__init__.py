@@ -7,6 +7,7 @@ columns marked so here. One file per writer.
 
 from models.tables.audit import Audit
 from models.tables.base import Base, Key, UtcDateTime
+from models.tables.dispatch import DispatchGap
 from models.tables.draw import (
     Abort,
     Assignment,
@@ -69,6 +70,7 @@ __all__ = [
     "CaseGround",
     "CaseMerge",
     "Chain",
+    "DispatchGap",
     "Draw",
     "DrawnCustomer",
     "Evidence",

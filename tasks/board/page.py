@@ -26,6 +26,7 @@ from models.calendar import SHANGHAI
 from models.credibility import SIGNALS
 from models.feedback import Estimate, clauses
 from models.outcomes import OUTCOMES
+from models.roster_findings import ROLES, Finding
 from models.standing import Outlook, Standing, outlook, waits
 from tasks.board.words import Words, number, whole_percent, words_in
 
@@ -140,6 +141,7 @@ def report_page(standing: Standing, *, related: Sequence[Standing] = (), written
         outcomes=words.named(standing.outcomes, "outcomes"),
         violations=words.named(_worst_first(standing.violations), "violations"),
         signals=_signals(standing, "zh_CN" if language == "zh_CN" else "en"),
+        gaps=_gaps(standing, "zh_CN" if language == "zh_CN" else "en"),
         results=words.named(standing.case_results, "results"),
         excluded=words.named(standing.excluded, "reasons"),
         shortfalls=words.named(standing.shortfalls, "shortfalls"),
@@ -171,6 +173,20 @@ def _signals(standing: Standing, language: Literal["zh_CN", "en"]) -> list[dict[
         {**row, "name": SIGNALS[row["signal"]].text(language), "branch_name": names.get(row["branch_no"], "")}
         for row in standing.signals
     ]
+
+
+def _gaps(standing: Standing, language: Literal["zh_CN", "en"]) -> list[dict[str, Any]]:
+    """What kept lists at headquarters, with what is wrong and what to do, and the branch's name."""
+    names = dict(zip(standing.branches["branch_no"], standing.branches["branch_name"], strict=True))
+    found = []
+    for gap in standing.gaps:
+        finding = Finding(
+            gap["code"], True, gap["branch_no"], gap["role"], gap["file"], gap["row"], detail=gap["detail"]
+        )
+        role = ROLES[finding.role].text(language) if finding.role in ROLES else finding.role
+        said = {"wrong": finding.wrong(language), "write": finding.write(language), "role_name": role}
+        found.append(gap | said | {"branch_name": names.get(finding.branch_no, "")})
+    return found
 
 
 def _most(branches: pd.DataFrame, *columns: str) -> pd.DataFrame:

@@ -57,6 +57,7 @@ from tasks.records.cases import (
     report_with,
     self_checks_to_merge,
 )
+from tasks.records.gaps import Gaps, add_gaps, open_gaps
 from tasks.records.mails import (
     approval_of,
     calls_assigned,
@@ -108,6 +109,7 @@ from tasks.records.snapshots import (
 )
 
 __all__ = [
+    "Gaps",
     "NoSnapshot",
     "UnknownCampaign",
     "add_assignments",
@@ -115,6 +117,7 @@ __all__ = [
     "add_cases",
     "add_draw",
     "add_evidence",
+    "add_gaps",
     "add_merges",
     "add_problems",
     "add_programme_year",
@@ -167,6 +170,7 @@ __all__ = [
     "next_version",
     "open_calls_of_others",
     "open_findings",
+    "open_gaps",
     "opinions_of",
     "optional_snapshot",
     "periods_of_campaigns",
