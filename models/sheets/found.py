@@ -35,18 +35,29 @@ def find_rows(
     """
     titles = sheet.titles
     header: dict[str, int] = {}
+    # Most cells of a sheet hold one of a dozen words: each is looked at once.
+    key_of: dict[str | None, str | None] = {None: None, "": None}
+    has_code: dict[str | None, bool] = {None: False, "": False}
     found = []
     for number, cells in enumerate(rows, start=1):
         named: dict[str, int] = {}
         for place, cell in enumerate(cells):
-            # No title is longer, even written with blanks between its letters.
-            key = titles.get(plain(cell)) if cell and len(cell) <= 40 else None
+            if cell not in key_of:
+                # No title is longer, even written with blanks between its letters.
+                key_of[cell] = titles.get(plain(cell)) if len(cell or "") <= 40 else None
+            key = key_of[cell]
             if key is not None:
                 named.setdefault(key, place)
         if len(named) >= max(3, len(header)):
             header = named
             continue
-        at = next((place for place, cell in enumerate(cells) if cell and find_code_shape(cell) == sheet.item), None)
+        at = None
+        for place, cell in enumerate(cells):
+            if cell not in has_code:
+                has_code[cell] = find_code_shape(cell or "") == sheet.item
+            if has_code[cell]:
+                at = place
+                break
         if at is None:
             continue
         code = find_code(cells[at] or "", keys)
