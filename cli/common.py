@@ -27,6 +27,7 @@ LOOK_AT = (
     "gaps",
     "failed",
     "unknown",
+    "bounced",
     "quarantined",
     "held",
     "imbalances",

@@ -13,24 +13,30 @@ from cli.common import By, CampaignId, Reason, errors, out, person
 app = typer.Typer(help="The outbox: what became of each mail.", no_args_is_help=True)
 
 
+OUTCOMES = "sent, failed, bounced, recalled, unknown or in_flight"
+
+
 @app.command("list")
 def mail_list(
     campaign: CampaignId = None,
-    outcome: Annotated[str | None, typer.Option(help="sent, failed, unknown or in_flight; all when not given.")] = None,
+    outcome: Annotated[str | None, typer.Option(help=f"{OUTCOMES}; all when not given.")] = None,
 ) -> None:
-    """Every mail with what became of it."""
+    """Every mail with what became of it, and the last notice that came back about it."""
+    from models.standing import OUTCOMES_OF_MAILS
     from tasks import records
     from tasks.settings import Settings
     from tasks.store import open_store
 
     with errors():
-        if outcome not in (None, "sent", "failed", "unknown", "in_flight"):
-            raise typer.BadParameter(f"--outcome {outcome}: sent, failed, unknown or in_flight")
+        if outcome not in (None, *OUTCOMES_OF_MAILS):
+            raise typer.BadParameter(f"--outcome {outcome}: {OUTCOMES}")
         with open_store(Settings()).begin() as session:
             mails = records.mails_of(session, campaign)
+            notices = records.notices_of(session)
+        said = {int(row.mail_id): f"{row.kind} {row.status}".strip() for row in notices.itertuples()}
         shown = mails if outcome is None else mails[mails["outcome"] == outcome]
         table = Table()
-        for column in ("no", "kind", "campaign", "recipient", "role", "seq", "outcome", "code"):
+        for column in ("no", "kind", "campaign", "recipient", "role", "seq", "outcome", "code", "notice"):
             table.add_column(column)
         for row in shown.itertuples():
             code = "" if row.code is None or row.code != row.code else str(int(row.code))
@@ -43,8 +49,36 @@ def mail_list(
                 str(row.sequence),
                 row.outcome,
                 code,
+                said.get(int(row.mail_id), ""),
             )
         out.print(table)
+
+
+@app.command("show")
+def mail_show(number: Annotated[int, typer.Argument(help="The mail's number, from `huifang mail list`.")]) -> None:
+    """One mail: what was booked about it and by whom, and each notice that came back."""
+    from models.calendar import SHANGHAI
+    from models.tables import Mail
+    from tasks import records
+    from tasks.settings import Settings
+    from tasks.store import open_store
+
+    with errors():
+        with open_store(Settings()).begin() as session:
+            mail = session.get(Mail, number)
+            if mail is None:
+                raise typer.BadParameter(f"mail {number}: is not there; `huifang mail list` shows those that are")
+            history, notices = records.outcomes_of(session, number), records.notices_of(session, number)
+        out.print(f"mail {number}: {mail.kind} of {mail.campaign_id} to {mail.recipient}, {mail.role}", markup=False)
+        out.print(f"to {mail.to_address}, {mail.message_id}", markup=False, highlight=False)
+        steps = [(mail.claimed_at, f"claimed by {mail.claimed_by}")]
+        steps += [(row.at, f"{row.outcome} by {row.decided_by}: {row.detail}") for row in history.itertuples()]
+        steps += [
+            (row.booked_at, f"notice {row.kind} {row.status}".rstrip() + f", message {row.message_id}")
+            for row in notices.itertuples()
+        ]
+        for moment, said in sorted(steps, key=lambda step: step[0]):
+            out.print(f"  {moment.astimezone(SHANGHAI):%Y-%m-%d %H:%M}  {said}", markup=False, highlight=False)
 
 
 @app.command("resolve")
@@ -52,12 +86,14 @@ def mail_resolve(
     number: Annotated[int, typer.Argument(help="The mail's number, from `huifang mail list --outcome unknown`.")],
     outcome: Annotated[
         str,
-        typer.Option("--as", help="sent (the recipient has it) or failed (he has not: the next run sends it again)."),
+        typer.Option(
+            "--as", help="sent (the recipient has it) or failed (he has not, the address is right: it goes again)."
+        ),
     ],
     by: Annotated[str, typer.Option(help="Who found out.")],
     reason: Annotated[str, typer.Option(help="How.")],
 ) -> None:
-    """Say what became of an unknown mail; nothing unknown is ever sent again by itself."""
+    """Say what became of an unknown or bounced mail; neither is ever sent again to the same address by itself."""
     from models.tables import Mail
     from tasks import outbox, records
     from tasks.settings import Settings
@@ -68,13 +104,10 @@ def mail_resolve(
             raise typer.BadParameter(f"--as {outcome}: sent or failed")
         store, now = open_store(Settings()), datetime.now(UTC)
         with store.exclusive("outbox"), store.begin() as session:
-            mails = records.mails_of(session)
-            state = dict(zip(mails["mail_id"], mails["outcome"], strict=True)).get(number)
-            if state not in ("unknown", "in_flight"):
-                raise typer.BadParameter(
-                    f"mail {number}: is {state or 'not there'}, only an unknown one can be resolved"
-                )
-            mail = session.get_one(Mail, number)
+            mail = session.get(Mail, number)
+            state = records.outcome_of(session, number) if mail else "not there"
+            if mail is None or state not in ("unknown", "in_flight", "bounced"):
+                raise typer.BadParameter(f"mail {number}: is {state}, only an unknown or bounced one can be resolved")
             outbox.settle(session, mail, outcome=outcome, by=by, reason=reason, now=now)
             record(
                 session,

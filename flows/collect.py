@@ -9,10 +9,10 @@ import pandas as pd
 from prefect import flow, get_run_logger, task
 from sqlalchemy.orm import Session
 
-from models import CallbackError, findings, returns, roster, sheets
+from models import CallbackError, findings, notices, returns, roster, sheets
 from models.calendar import SHANGHAI, Calendar
 from models.programme import Programme
-from models.tables import Campaign, Message, ProgrammeYear, Verdict
+from models.tables import Campaign, MailNotice, Message, ProgrammeYear, Verdict
 from tasks import board, lake, mail, mailbox, outbox, records, vault
 from tasks.settings import Settings, read_calendar
 from tasks.store import Store, open_store, record
@@ -41,6 +41,7 @@ def collect_returns(as_of: date | None = None, now: datetime | None = None) -> d
                     "rows_accepted",
                     "rows_rejected",
                     "findings",
+                    "bounced",
                 ),
                 0,
             )
@@ -145,6 +146,9 @@ def judge_all(
                 hold(session, message, sender.reason, now=now)
             yield {"held": 1}
             continue
+        if sender.verdict == "notice":
+            yield book_notice(store, message, opened, sender, now=now)
+            continue
         if sender.branch_no is None:
             with store.begin() as session:
                 session.add(
@@ -169,6 +173,73 @@ def judge_all(
             continue
         yield book_return(
             settings, store, message, opened, sender.branch_no, calls, cases, keys, staff, as_of=as_of, now=now
+        )
+
+
+def book_notice(
+    store: Store, message: Message, opened: returns.Opened, sender: returns.Sender, *, now: datetime
+) -> dict[str, int]:
+    """What a bounce, a receipt of delivery or an absence reply says, with the mail it is about and what becomes of that."""
+    counts: Counter[str] = Counter(notice=1)
+    with store.begin() as session:
+        # A copy of a mail of ours is no notice about it.
+        named = records.mails_named(session, opened.notice.own_ids) if sender.reason != "own_mail" else []
+        fates = {one.id: records.outcome_of(session, one.id) for one in named}
+        if "in_flight" in fates.values():
+            # A run is sending it: what this notice gives it would be overtaken.
+            hold(session, message, "mail_in_flight", now=now)
+            return {"held": 1}
+        readings = [
+            notices.read_notice(
+                opened.notice, is_daemon=sender.reason == "bounce", sender=sender.address, to_address=one.to_address
+            )
+            for one in named
+        ]
+        if sum(reading.kind != "unclear" for reading in readings) > 1:
+            readings = [notices.Reading("unclear")] * len(named)
+        for one, reading in zip(named, readings, strict=True):
+            settled = notices.settle_by(
+                reading, outcome=fates[one.id], is_answered=records.is_answered(session, one.id),
+                was_delivered=records.was_delivered(session, one.id),
+            )  # fmt: skip
+            said = MailNotice(
+                mail_id=one.id, message_id=message.id, kind=reading.kind, status=reading.status, booked_at=now
+            )
+            session.add(said)
+            if settled is not None:
+                reason = ", ".join(filter(None, reading))
+                outbox.settle(
+                    session, one, outcome=settled.outcome, by="flow:collect", reason=reason, now=now, code=settled.code
+                )
+                counts[reading.kind] += 1
+            get_run_logger().warning(
+                "mail %s to %s: %s %s by notice %s; %s", one.id, one.recipient, reading.kind, reading.status,
+                message.sha256[:12], f"now {settled.outcome}" if settled else "nothing changed",
+            )  # fmt: skip
+        campaigns = {one.campaign_id for one in named}
+        verdict = _verdict(
+            message, "notice", sender.reason, now=now, version=records.next_version(session, message.id),
+            campaign_id=campaigns.pop() if len(campaigns) == 1 else None,
+        )  # fmt: skip
+        session.add(verdict)
+        about = [
+            {"mail": one.id, "kind": reading.kind, "status": reading.status}
+            for one, reading in zip(named, readings, strict=True)
+        ]
+        record(
+            session, actor="flow:collect", action="notice", subject=message.sha256,
+            payload={"reason": sender.reason, "mails": about}, at=now,
+        )  # fmt: skip
+    return dict(counts)
+
+
+def settle_proved(
+    session: Session, message: Message, branch_no: str, items: list[tuple[str, int]], *, now: datetime
+) -> None:
+    """A mail that nobody knew to have arrived, or that was said to have bounced, has: its rows came back filled in."""
+    for one in records.mails_proved(session, branch_no, items):
+        outbox.settle(
+            session, one, outcome="sent", by="flow:collect", reason=f"answered by {message.sha256[:12]}", now=now
         )
 
 
@@ -278,6 +349,9 @@ def book_return(
         records.add_problems(session, message.id, called.problems)
         records.add_problems(session, message.id, checked.problems)
         found = records.open_findings(session, added, found_on=as_of)
+        items = [("assignment", int(i)) for i in called.accepted["assignment_id"]]
+        items += [("case", int(i)) for i in checked.accepted["case_id"]]
+        settle_proved(session, message, branch_no, items, now=now)
         new_evidence = 0
         for file, sha256, path, (kind, item) in kept:
             new_evidence += records.add_evidence(

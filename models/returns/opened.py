@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models import CallbackError
+from models.notices import Notice
 
 
 class OpenedError(CallbackError):
@@ -92,6 +93,8 @@ class Opened:
     """Parser defects of the message's structure and bodies."""
     workbooks: Sequence[Workbook] = ()
     files: Sequence[File] = ()
+    notice: Notice = field(default_factory=Notice)
+    """What it says of mails of ours."""
     error: str = ""
     """'' or why nothing could be read: unreadable | too_large | timeout | infected | unscannable, or not yet: unscanned | unkept"""
 
@@ -117,6 +120,7 @@ class Opened:
                 for workbook in report.get("workbooks", ())
             ]
             content["files"] = [File(**part) for part in report.get("files", ())]
+            content["notice"] = Notice.from_report(report.get("notice", {}))
             if report.get("authentication") is not None:
                 content["authentication"] = Authentication(**report["authentication"])
             return cls(**content)

@@ -18,6 +18,7 @@ from tasks.sandbox.headers import (
 )
 from tasks.sandbox.limits import MESSAGE_BYTES
 from tasks.sandbox.long_parts import LongParts
+from tasks.sandbox.notices import read_notice
 from tasks.sandbox.parts import Walk
 from tasks.sandbox.scan import check_clean
 
@@ -60,5 +61,6 @@ def open_message(
         "defects": sorted(walk.defects),
         "workbooks": walk.workbooks,
         "files": walk.files,
+        "notice": read_notice(message),
         "error": "",
     }
