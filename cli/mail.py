@@ -9,8 +9,10 @@ import typer
 from rich.table import Table
 
 from cli.common import By, CampaignId, Reason, errors, out, person
+from cli.preview import preview
 
 app = typer.Typer(help="The outbox: what became of each mail.", no_args_is_help=True)
+app.command()(preview)
 
 
 OUTCOMES = "sent, failed, bounced, recalled, unknown or in_flight"

@@ -1,7 +1,7 @@
 """The pictures of the documents, made from a finished demo: `make pictures` (Chromium, LibreOffice, pdftoppm, CJK fonts).
 
-`python -m demo.pictures sheets` makes those of docs/sheets.md alone, for which no demo is needed. Shows what a reader
-would see; changes nothing in the demo's home but adds a dashboard server for the time.
+`python -m demo.pictures sheets` makes those of docs/sheets.md alone and `… mails` those of docs/mail.md, for which no
+demo is needed. Shows what a reader would see; changes nothing in the demo's home but adds a dashboard server for the time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
+from demo.specimens import specimens
 from models import CallbackError
+from models.outcomes import Language
 from models.row_code import RowKey, row_code
 from models.sheets import SHEETS, Addressee, SheetKind, write_sheet
 from tasks.server import prefect_server
@@ -57,6 +59,7 @@ def main() -> None:
         raise PictureError(f"{home}: no demo has run here; run `make demo` first")
     IMAGES.mkdir(parents=True, exist_ok=True)
     sheet_previews(IMAGES / "sheets")
+    mail_previews(IMAGES / "mails")
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         sheet(next(home.glob("callback-sheet-*.xlsx")), IMAGES / "sheet.png", scratch)
@@ -70,6 +73,43 @@ def main() -> None:
             artifact = last_artifact(api_url, "standing-daily-risk-2026-03")
             shoot(driver, f"{address}/artifacts/artifact/{artifact}", IMAGES / "dashboard.png", (1400, 1200), "2026-03")
             shoot(driver, f"{address}/runs", IMAGES / "dashboard-runs.png", (1400, 1200), "report")
+
+
+# ---- the mails -----------------------------------------------------------------------------------------------
+
+MAIL_WIDTH, PHONE_WIDTH = 720, 390
+"""A reading pane, and a phone."""
+ON_A_PHONE = ("assignment", "feedback_hq", "receipt")
+
+
+def mail_previews(folder: Path) -> None:
+    """Each mail in both languages at the width of a reading pane, as long as it is; some also as a phone shows them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    languages: tuple[Language, ...] = ("zh_CN", "en")
+    with tempfile.TemporaryDirectory() as name, browser() as driver:
+        page = Path(name) / "mail.html"
+        for language in languages:
+            for title, specimen in specimens(language).items():
+                page.write_text(specimen.rendered().html, encoding="utf-8")
+                shoot_whole(driver, page.as_uri(), folder / f"{title}.{language}.png", MAIL_WIDTH)
+                if title in ON_A_PHONE:
+                    shoot_whole(driver, page.as_uri(), folder / f"{title}.{language}.phone.png", PHONE_WIDTH)
+
+
+def shoot_whole(driver: Chrome, url: str, to: Path, width: int) -> None:
+    """A page from top to bottom at a width. Raises PictureError when something of it lies beyond the right edge."""
+    screen = {"width": width, "height": 400, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    driver.get(url)
+    wide, high = driver.execute_script(
+        "const page = document.documentElement; return [page.scrollWidth, page.querySelector('table').offsetHeight]"
+    )
+    if wide > width:
+        raise PictureError(f"{to.name}: is {wide} wide in a window of {width}")
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen | {"height": high})
+    driver.save_screenshot(str(to))
+    with Image.open(to) as picture:
+        picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(to, optimize=True)
 
 
 # ---- the sheets ------------------------------------------------------------------------------------------
@@ -228,5 +268,7 @@ def program(name: str) -> str:
 if __name__ == "__main__":
     if sys.argv[1:] == ["sheets"]:
         sheet_previews(IMAGES / "sheets")
+    elif sys.argv[1:] == ["mails"]:
+        mail_previews(IMAGES / "mails")
     else:
         main()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
@@ -34,6 +34,10 @@ from tasks.settings import PROJECT
 
 TEMPLATES = PROJECT / "templates"
 LANGUAGES = ("zh_CN", "en")
+SUBJECT_SIGNS = 200
+"""A subject's length; the longest of our own has about 150."""
+FACT_SIGNS = 1_000
+"""How much of one text from outside a mail shows."""
 
 
 class TemplateFault(CallbackError):
@@ -82,12 +86,13 @@ class Words:
         """One mail's subject, HTML and plain text; the head of each template lists the facts that it needs.
 
         Every mail needs `title` (the programme's name), `period` (its code) and `sender_name`; the feedback mails take
-        the first two from `standing`, a models.standing.Standing. No fact may be personal. TemplateFault names a
-        missing fact or template.
+        the first two from `standing`, a models.standing.Standing. No fact may be personal. A text longer than FACT_SIGNS
+        is cut, a long subject loses its middle. TemplateFault names a missing fact or template.
         """
+        facts = {key: _cut(value) for key, value in facts.items()}
         try:
             page = self._environment.get_template(f"{name}.subject.j2").render(facts)
-            subject = " ".join(_one_line(page).split())
+            subject = _shorten(" ".join(_one_line(page).split()))
             html = self._environment.get_template(f"{name}.html.j2").render(facts, subject=subject)
             text = self._environment.get_template(f"{name}.txt.j2").render(facts, subject=subject)
         except TemplateNotFound as error:
@@ -159,6 +164,20 @@ def _catalogue(language: str) -> NullTranslations:
     write_mo(compiled, catalog)
     compiled.seek(0)
     return Translations(compiled)
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= FACT_SIGNS else value[: FACT_SIGNS - 1] + "…"
+    if isinstance(value, Mapping):
+        return {key: _cut(inner) for key, inner in value.items()}
+    return [_cut(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _shorten(subject: str) -> str:
+    """A subject with its head and its tail, where due day and part stand; nothing in it is taken for an encoded word."""
+    subject, tail = subject.replace("=?", "= ?"), SUBJECT_SIGNS // 3
+    return subject if len(subject) <= SUBJECT_SIGNS else f"{subject[: SUBJECT_SIGNS - tail - 1]}…{subject[-tail:]}"
 
 
 def _given(write: Callable[[Any], Any]) -> Callable[[Any], Any]:
