@@ -22,7 +22,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, select, text
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from models import CallbackError
@@ -30,6 +30,9 @@ from models.tables import Audit
 from tasks.settings import PROJECT, Settings, read_secret
 
 log = logging.getLogger(__name__)
+
+LOCKED_SECONDS = 30
+"""So long another program may hold an SQLite database before a run ends."""
 
 
 class StoreError(CallbackError):
@@ -49,9 +52,15 @@ class Store:
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
-        """One transaction: all of it, or nothing after an error or a crash."""
-        with Session(self.engine, expire_on_commit=False) as session, session.begin():
-            yield session
+        """One transaction: all of it, or nothing after an error or a crash.
+
+        Raises StoreError when the database is locked by another program, full, or gone.
+        """
+        try:
+            with Session(self.engine, expire_on_commit=False) as session, session.begin():
+                yield session
+        except (OperationalError, InterfaceError) as error:
+            raise _told(self.engine, error) from None
 
     @contextmanager
     def exclusive(self, name: str) -> Iterator[None]:
@@ -68,7 +77,10 @@ class Store:
                 try:
                     yield
                 finally:
-                    connection.execute(text("select pg_advisory_unlock(:key)"), {"key": key})
+                    try:
+                        connection.execute(text("select pg_advisory_unlock(:key)"), {"key": key})
+                    except (OperationalError, InterfaceError):  # the server is gone, and the lock with it
+                        connection.invalidate()
             return
         path = self.home / "locks" / f"{name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -78,6 +90,27 @@ class Store:
             except BlockingIOError:
                 raise Busy(f"another run is at {name!r}; try again when it has ended") from None
             yield
+
+
+_CURES = {
+    "locked": f"another program has held it for {LOCKED_SECONDS} s; end that program",
+    "full": "free space on its disk",
+    "disk I/O": "free space on its disk, or see to the disk",
+    "readonly": "let the service user write there",
+}
+"""What to do, by what SQLite says; of a server there is but one advice."""
+
+
+def _told(engine: Engine, error: DBAPIError) -> StoreError:
+    """What a database that fails in the middle of a run has to say, and what helps."""
+    said = " ".join(str(error.orig).split())[:200]
+    cure = "start the server again"
+    if engine.dialect.name == "sqlite":
+        cure = next((cure for word, cure in _CURES.items() if word in said), "see to its file")
+    return StoreError(
+        f"database {engine.url.render_as_string(hide_password=True)}: {said}; {cure}, then run again: what was booked "
+        "stays, the rest is done then"
+    )
 
 
 def open_store(settings: Settings) -> Store:
@@ -208,7 +241,12 @@ def _prepare_sqlite(engine: Engine) -> None:
     def _connect(connection: Any, _: Any) -> None:
         # The driver would begin late and lose a lock race; we begin ourselves below.
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"busy_timeout={LOCKED_SECONDS * 1000}",
+        ):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
