@@ -16,7 +16,7 @@ from tasks.mailbox.drop import PREFIX, DropMailbox
 from tasks.mailbox.folder import FolderMailbox
 from tasks.mailbox.imap import ImapMailbox
 from tasks.mailbox.maildir import MaildirMailbox
-from tasks.mailbox.spool import Spooled, spool
+from tasks.mailbox.spool import NotKept, Spooled, spool
 from tasks.settings import Settings
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Letter",
     "Mailbox",
     "MailboxError",
+    "NotKept",
     "SandboxError",
     "Spooled",
     "forget_parts",

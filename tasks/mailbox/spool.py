@@ -6,8 +6,13 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
-from tasks.mailbox.base import BLOCK_BYTES, Letter, Mailbox
+from tasks.mailbox.base import Letter, Mailbox, MailboxError
+
+
+class NotKept(MailboxError):
+    """The disk takes no more of a letter; nothing is lost, for it stays in its mailbox."""
 
 
 @dataclass(frozen=True)
@@ -25,20 +30,19 @@ def spool(mailbox: Mailbox, letter: Letter, folder: Path) -> Spooled:
     name = hashlib.sha256(
         "|".join((letter.source, letter.folder, letter.uid_validity, letter.uid)).encode()
     ).hexdigest()
-    partial = folder / f"{name[:24]}.{os.getpid()}.tmp"
+    # One collect runs at a time: what a killed one left half written is written over.
+    partial = folder / f"{name[:24]}.tmp"
     try:
         with partial.open("wb") as file:
             os.chmod(partial, 0o600)
-            mailbox.fetch(letter, file)
+            kept = _Kept(file)
+            mailbox.fetch(letter, cast(BinaryIO, kept))
             file.flush()
             os.fsync(file.fileno())
-        digest = hashlib.sha256()
-        with partial.open("rb") as file:
-            while block := file.read(BLOCK_BYTES):
-                digest.update(block)
-        sha256, size = digest.hexdigest(), partial.stat().st_size
-        path = folder / f"{sha256}.eml"
+        path = folder / f"{kept.digest.hexdigest()}.eml"
         partial.replace(path)
+    except OSError as error:
+        raise NotKept(_why(error)) from None
     finally:
         partial.unlink(missing_ok=True)
     directory = os.open(folder, os.O_RDONLY)
@@ -46,4 +50,24 @@ def spool(mailbox: Mailbox, letter: Letter, folder: Path) -> Spooled:
         os.fsync(directory)
     finally:
         os.close(directory)
-    return Spooled(sha256, path, size)
+    return Spooled(path.stem, path, kept.size_bytes)
+
+
+class _Kept:
+    """What a mailbox writes a letter to. A disk that is full is told from a connection that broke: both are OSError."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.digest, self.size_bytes = file, hashlib.sha256(), 0
+
+    def write(self, block: bytes) -> int:
+        try:
+            self._file.write(block)
+        except OSError as error:
+            raise NotKept(_why(error)) from None
+        self.digest.update(block)
+        self.size_bytes += len(block)
+        return len(block)
+
+
+def _why(error: OSError) -> str:
+    return f"spool: {error.strerror}; free space there: the letter stays where it lies, and the next run takes it"

@@ -4,7 +4,7 @@ Knows where secrets lie and how evidence is locked; knows no mail, no row and no
 the keys folder but as an argument, and in a letter that is written for print.
 """
 
-from tasks.vault.evidence import keep_evidence, read_evidence
+from tasks.vault.evidence import NotKept, keep_evidence, read_evidence
 from tasks.vault.keys import (
     BranchKey,
     BranchKeyError,
@@ -24,6 +24,7 @@ from tasks.vault.secret import VaultError
 __all__ = [
     "BranchKey",
     "BranchKeyError",
+    "NotKept",
     "Rotation",
     "VaultError",
     "begin_rotation",

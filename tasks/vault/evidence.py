@@ -11,6 +11,11 @@ from tasks.settings import Settings
 from tasks.vault.keys import vault_key
 from tasks.vault.secret import VaultError, private_file
 
+
+class NotKept(VaultError):
+    """The disk takes no more evidence; its message waits."""
+
+
 PIECE_BYTES = 1 << 20
 """What is locked at once: a recording of 50 MB costs a few of these in memory, not three times its size."""
 
@@ -18,8 +23,9 @@ PIECE_BYTES = 1 << 20
 def keep_evidence(settings: Settings, clear: Path) -> tuple[str, str]:
     """Put a file into the vault: the hash of its clear bytes, and its path below HUIFANG_HOME. Harmless to repeat.
 
-    A Fernet token a line for each piece. Whether all are there and in order, the hash of the whole says that the file
-    is called by; a file of one token and no line end, as the vault's first files are, is read the same way.
+    Raises NotKept on a full disk. The file is a Fernet token a line for each piece. Whether all are there and in order,
+    the hash of the whole says that the file is called by; one of a single token without line end, as the vault's first
+    files are, is read the same way.
     """
     with clear.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -27,9 +33,12 @@ def keep_evidence(settings: Settings, clear: Path) -> tuple[str, str]:
         if not target.exists():
             lock = Fernet(vault_key(settings))
             file.seek(0)
-            with private_file(target) as locked:
-                while piece := file.read(PIECE_BYTES):
-                    locked.write(lock.encrypt(piece) + b"\n")
+            try:
+                with private_file(target) as locked:
+                    while piece := file.read(PIECE_BYTES):
+                        locked.write(lock.encrypt(piece) + b"\n")
+            except OSError as error:
+                raise NotKept(f"vault: {error.strerror}; free space there, the next run keeps the file") from None
     return sha256, str(target.relative_to(settings.home.resolve()))
 
 
