@@ -171,9 +171,16 @@ def judge_all(
             log.warning("message %s: %s, %s", message.sha256[:12], sender.verdict, sender.reason)
             yield {sender.verdict: 1}
             continue
-        yield book_return(
-            settings, store, message, opened, sender.branch_no, calls, cases, keys, staff, as_of=as_of, now=now
-        )
+        try:
+            counts = book_return(
+                settings, store, message, opened, sender.branch_no, calls, cases, keys, staff, as_of=as_of, now=now
+            )
+        except vault.NotKept as error:
+            log.warning("message %s: held, %s", message.sha256[:12], error)
+            with store.begin() as session:
+                hold(session, message, "unkept", now=now)
+            counts = {"held": 1}
+        yield counts
 
 
 def book_notice(
