@@ -141,9 +141,12 @@ userdb {{
         if os.getuid() == 0:
             for path in (folder, *folder.rglob("*")):
                 os.chown(path, uid, gid)
-        self.process = subprocess.Popen(
-            [str(DOVECOT), "-F", "-c", str(folder / "dovecot.conf")], stderr=subprocess.DEVNULL, start_new_session=True
-        )
+        self.start()
+
+    def start(self) -> None:
+        """Run it, for the first time or after it was stopped; it answers when this returns."""
+        command = [str(DOVECOT), "-F", "-c", str(self.folder / "dovecot.conf")]
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
         for _ in range(100):
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
@@ -152,7 +155,7 @@ userdb {{
                 time.sleep(0.05)
         else:
             self.stop()
-            log = folder / "log"
+            log = self.folder / "log"
             raise RuntimeError(f"dovecot did not start: {log.read_text() if log.exists() else 'no log'}")
 
     def deliver(self, *messages: EmailMessage) -> None:

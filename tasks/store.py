@@ -119,7 +119,10 @@ def open_store(settings: Settings) -> Store:
     Raises StoreError when it cannot be reached, or holds tables of another version than this code.
     """
     store = connect_store(settings)
-    _migrate_when_empty(store.engine)
+    try:
+        _migrate_when_empty(store.engine)
+    except (OperationalError, InterfaceError) as error:
+        raise _told(store.engine, error) from None
     return store
 
 
