@@ -59,7 +59,14 @@ def collect_returns(as_of: date | None = None, now: datetime | None = None) -> d
         with outbox.opened(settings, store, run=f"collect {now.isoformat()}", now=now) as out:
             with store.begin() as session:
                 owed = records.receipts_owed(session)
-            sent = out.deliver("receipt", build_receipts(settings, store, owed, as_of=as_of, now=now))
+            put_off: Counter[str] = Counter()
+            sent = out.deliver("receipt", build_receipts(settings, store, owed, put_off, as_of=as_of, now=now))
+    for branch_no, receipts in sorted(put_off.items()):
+        log.warning(
+            "branch %s: %s receipts wait for another day, %s have gone to its address today; do two machines answer each other?",
+            branch_no, receipts, settings.receipts_per_day,
+        )  # fmt: skip
+    totals["receipts_put_off"] = put_off.total()
     if sent.get("stopped"):
         totals["stopped"] = 1
     totals.update({"receipts_sent": sent["sent"], "failed": sent["failed"], "unknown": sent["unknown"] + len(out.lost)})
@@ -464,12 +471,15 @@ FOLDERS: dict[str, mailbox.Destination] = {"rejected": "Rejected", "quarantined"
 def move_all(settings: Settings, store: Store) -> int:
     """Every judged message leaves the inbox for the folder of its verdict; one still there after a crash goes now.
 
+    One that a person released or discarded leaves Quarantine in the same way.
+
     Returns by how many letters the mailboxes and the store differ afterwards: 0 unless somebody else put letters in, took
     some away or emptied a folder.
     """
     log = get_run_logger()
     with store.begin() as session:
         seen = records.sightings_to_move(session)
+        decided = records.letters_decided(session)
         booked = records.letters_by_source(session)
     judged = {(r.source, r.folder, r.uid_validity, r.uid): r.verdict for r in seen.itertuples()}
     differing = 0
@@ -491,6 +501,20 @@ def move_all(settings: Settings, store: Store) -> int:
                 except mailbox.MailboxError as error:
                     log.warning("%s; the next run tries again", error)
                     lying += 1
+            try:
+                box.clear_quarantine(
+                    [
+                        mailbox.Decided(
+                            mailbox.Letter(r.source, r.folder, r.uid_validity, r.uid), r.sha256, int(r.size_bytes),
+                            FOLDERS.get(str(r.verdict), "Processed"),
+                        )
+                        for r in decided[decided["source"] == box.source].itertuples()
+                    ]
+                )  # fmt: skip
+            except mailbox.ConnectionLost:
+                raise
+            except mailbox.MailboxError as error:
+                log.warning("%s; the next run tries again", error)
             present = lying + box.count_moved()
             if present != booked.get(box.source, 0):
                 log.warning(
@@ -504,9 +528,12 @@ def move_all(settings: Settings, store: Store) -> int:
 
 
 def build_receipts(
-    settings: Settings, store: Store, owed: pd.DataFrame, *, as_of: date, now: datetime
+    settings: Settings, store: Store, owed: pd.DataFrame, put_off: Counter[str], *, as_of: date, now: datetime
 ) -> Iterator[outbox.Piece]:
-    """One receipt per judged return, to the registered address only."""
+    """One receipt per judged return, to the registered address only, and to each not more than it may have on one day.
+
+    The others are counted in `put_off` by branch: they are owed, and a run of another day sends them.
+    """
     if owed.empty:
         return
     log = get_run_logger()
@@ -516,6 +543,8 @@ def build_receipts(
             settings, records.snapshot_of(session, "branches", as_of).path, "branch_no", "branch_name"
         ) | {roster.HQ: settings.mail_name}
         refused = records.refused_addresses(session)
+        midnight = now.astimezone(SHANGHAI).replace(hour=0, minute=0, second=0, microsecond=0)
+        answered = Counter(records.receipts_since(session, midnight))
     key = vault.row_keys(settings)[0]
     titles = {c.key: c.label.text(settings.language) for sheet in sheets.SHEETS.values() for c in sheet.columns}
     for judged in owed.itertuples():
@@ -541,6 +570,10 @@ def build_receipts(
                 judged.branch_no,
             )
             continue
+        if answered[to.email] >= settings.receipts_per_day:
+            put_off[str(judged.branch_no)] += 1
+            continue
+        answered[to.email] += 1
         listed = [
             {
                 "sheet": returns.place_words(str(row.sheet), int(row.row), settings.language),

@@ -39,6 +39,20 @@ def strangers(house):
     )
 
 
+def collected(house, day):
+    """The counts of a collect."""
+    shown = re.findall(r"(\w+)\W+(\d+)", house.call("run", "collect", *at(day)).output)
+    return {name: int(number) for name, number in shown}
+
+
+def where_lies(house, number):
+    """The folders of the Maildir in which a message lies, told by its bytes."""
+    (path,) = house.rows(f"select path from message where id = {number}")[0]
+    content = (house.home / path).read_bytes()
+    lying = (path for path in (house.home / "maildir").glob("**/*") if path.is_file())
+    return [path.parent.parent.name for path in lying if path.read_bytes() == content]
+
+
 def test_a_released_message_counts_for_the_branch_that_was_named_and_once(returned, tmp_path):
     house = returned.copy(tmp_path / "home")
     number, branch = stray(house)
@@ -48,7 +62,9 @@ def test_a_released_message_counts_for_the_branch_that_was_named_and_once(return
     )
     assert "9999" in refused.output
     house.call("quarantine", "release", str(number), "--branch", branch, "--by", "Li Na", "--reason", "called back")
-    house.call("run", "collect", *at("2026-03-22"))
+    assert where_lies(house, number) == [".Quarantine"]
+    assert collected(house, "2026-03-22")["unreconciled"] == 0
+    assert where_lies(house, number) == [".Processed"]
     assert house.status()["campaigns"][0]["completed"] > before
     assert house.rows(f"select verdict, decided_by from verdict where message_id = {number} order by version")[-2:] == [
         ("held", "Li Na"), ("accepted", "flow:collect"),
@@ -78,12 +94,41 @@ def test_a_discarded_message_is_rejected_answered_to_nobody_and_kept(returned, t
     number, _ = stray(house)
     receipts = house.count("mail")
     house.call("quarantine", "discard", str(number), "--by", "Li Na", "--reason", "advertisement")
-    house.call("run", "collect", *at("2026-03-22"))
+    assert collected(house, "2026-03-22")["unreconciled"] == 0
+    assert where_lies(house, number) == [".Rejected"]
     assert house.count("mail") == receipts
     (path,) = house.rows(f"select path from message where id = {number}")[0]
     assert (house.home / path).is_file()
     said = house.rows(f"select verdict, reason from verdict where message_id = {number} order by version")
     assert said[-1] == ("rejected", "discarded")
+
+
+def test_a_message_that_is_judged_again_and_not_believed_again_stays_in_quarantine(returned, tmp_path):
+    house = returned.copy(tmp_path / "home")
+    number, _ = stray(house)
+    house.call("quarantine", "retry", str(number), "--by", "Li Na", "--reason", "looked again")
+    assert collected(house, "2026-03-22")["unreconciled"] == 0
+    assert where_lies(house, number) == [".Quarantine"]
+
+
+def test_answers_go_to_the_registered_address_only_and_two_machines_do_not_answer_each_other_for_ever(
+    returned, tmp_path
+):
+    house = returned.copy(tmp_path / "home").having(HUIFANG_RECEIPTS_PER_DAY="3")
+    ((address,),) = house.rows("select to_address from mail where kind = 'assignment' order by 1 limit 1")
+    before = house.count("mail")
+    for number in range(5):
+        head = f"From: {address}\nReply-To: x@evil.example\nSender: {address}\nMessage-ID: <{number}@a.b>\nSubject: {number}"
+        (house.home / "maildir" / "new" / f"{number}.eml").write_text(f"{head}\n\nhello\n", encoding="utf-8")
+    counts = collected(house, "2026-03-22")
+    assert (counts["receipts_sent"], counts["receipts_put_off"]) == (3, 2)
+    assert "2 receipts_put_off" in house.said()
+    again = collected(house, "2026-03-22")
+    assert (again["receipts_sent"], again["receipts_put_off"]) == (0, 2)
+    next_day = collected(house, "2026-03-23")
+    assert (next_day["receipts_sent"], next_day["receipts_put_off"]) == (2, 0)
+    sent = house.rows(f"select distinct to_address from mail where kind = 'receipt' and id > {before}")
+    assert sent == [(address,)]
 
 
 def test_show_names_parts_and_history_and_no_cell(returned):

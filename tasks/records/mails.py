@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import pandas as pd
@@ -157,6 +157,19 @@ def refused_addresses(session: Session) -> set[str]:
     last = last[last["outcome"].isin(("failed", "bounced")) & (last["code"].fillna(0) >= 500)]
     about = zip(last["to_address"].astype(str), last["code"].astype(int), last["detail"].astype(str), strict=True)
     return {address for address, code, detail in about if is_of_address(code, detail)}
+
+
+def receipts_since(session: Session, moment: datetime) -> dict[str, int]:
+    """How many receipts went out since a moment, by address; one that bounced went out, one that failed did not."""
+    failed = select(MailOutcome.mail_id).where(
+        latest(MailOutcome.id, MailOutcome.id, MailOutcome.mail_id), MailOutcome.outcome == "failed"
+    )
+    rows = session.execute(
+        select(Mail.to_address, func.count())
+        .where(Mail.kind == "receipt", Mail.claimed_at >= moment, Mail.id.not_in(failed))
+        .group_by(Mail.to_address)
+    )
+    return {str(address): int(count) for address, count in rows}
 
 
 def approval_of(session: Session, campaign_id: str) -> Approval | None:

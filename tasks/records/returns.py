@@ -154,6 +154,33 @@ def sightings_to_move(session: Session) -> pd.DataFrame:
     )
 
 
+def letters_decided(session: Session) -> pd.DataFrame:
+    """Where messages were seen that were quarantined once and are not any more: source, folder, uid_validity, uid, sha256,
+    size_bytes, verdict (of the message). Those that wait to be judged again are not among them.
+    """
+    quarantined = select(Verdict.message_id).where(Verdict.verdict == "quarantined")
+    return frame(
+        session,
+        select(
+            Sighting.source,
+            Sighting.folder,
+            Sighting.uid_validity,
+            Sighting.uid,
+            Message.sha256,
+            Message.size_bytes,
+            Verdict.verdict,
+        )
+        .join(Message, Message.id == Sighting.message_id)
+        .join(Verdict, Verdict.message_id == Message.id)
+        .where(
+            latest(Verdict.version, Verdict.version, Verdict.message_id),
+            Verdict.verdict.not_in(("quarantined", "held")),
+            Message.id.in_(quarantined),
+        )
+        .order_by(Sighting.id),
+    )
+
+
 def sightings(session: Session) -> pd.DataFrame:
     """message_id of every sighting."""
     return frame(session, select(Sighting.id, Sighting.message_id).order_by(Sighting.id))
