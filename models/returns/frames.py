@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import pandas as pd
 import pandera.pandas as pa
@@ -159,6 +160,12 @@ class Judgement:
     def rows_rejected(self) -> int:
         """Rows sent back, and workbooks that could not be read."""
         return len(self.problems[["sheet", "row"]].drop_duplicates())
+
+
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame by column; pandas' own way goes cell by cell and takes twenty times as long."""
+    names = [str(name) for name in frame.columns]
+    return [dict(zip(names, row, strict=True)) for row in zip(*(frame[name].tolist() for name in frame), strict=True)]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import pandas as pd
 from models.cells import mask_phone, read_choice, read_count, read_day, read_time
 from models.outcomes import LEGAL_CONTENTS, Language, settle
 from models.returns.callers import bare_name, fault_of_caller
-from models.returns.frames import FRAMES, Judgement
+from models.returns.frames import FRAMES, Judgement, rows_of
 from models.returns.opened import TRUNCATED, Opened
 from models.row_code import ItemKind, RowKey
 from models.sheets import CALLBACK, SHEETS, Column, FoundRow, Sheet, find_rows
@@ -106,7 +106,7 @@ def judge_rows(
         return _nothing(sheet.item)
     # Only the rows that came back are looked at: what could come back is a hundred times more.
     wanted = frames.expected.validate(expected[expected[item].isin([row.found.number for row in rows])])
-    tasks = {int(task[item]): {str(key): value for key, value in task.items()} for task in wanted.to_dict("records")}
+    tasks = {int(task[item]): task for task in rows_of(wanted)}
     for row in rows:
         place, found = row.sheet, row.found
         task = tasks.get(found.number) if found.number is not None else None

@@ -10,6 +10,7 @@ import pandas as pd
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from models.returns.frames import rows_of
 from models.tables import (
     NOT_DELIVERED,
     Assignment,
@@ -261,7 +262,7 @@ def cases_expected(session: Session) -> pd.DataFrame:
 
 def add_return_rows(session: Session, message_id: int, accepted: pd.DataFrame, *, booked_on: date) -> list[ReturnRow]:
     """Accepted rows of a message as new versions; a row with the same content as any version before adds nothing."""
-    rows = accepted.to_dict("records")
+    rows = rows_of(accepted)
     ids = [int(row["assignment_id"]) for row in rows]
     known: dict[int, tuple[int, set[str]]] = {}
     # A message has at most some hundred rows of ours; asked one by one they were most of what it cost.
@@ -276,8 +277,7 @@ def add_return_rows(session: Session, message_id: int, accepted: pd.DataFrame, *
     for assignment_id, row in zip(ids, rows, strict=True):
         last, contents = known.get(assignment_id, (0, set()))
         if row["content_sha256"] not in contents:
-            content = {str(key): value for key, value in row.items()}
-            added.append(ReturnRow(message_id=message_id, version=last + 1, booked_on=booked_on, **content))
+            added.append(ReturnRow(message_id=message_id, version=last + 1, booked_on=booked_on, **row))
     session.add_all(added)
     session.flush()
     return added
