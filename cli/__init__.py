@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cli import draw, flows, keys, mail, profile, programme, quarantine, roster, serve, status
+from cli import approve, draw, flows, keys, mail, profile, programme, quarantine, roster, serve, status
 
 app = typer.Typer(
     help="huifang 回访: extracts in, samples drawn, callback lists mailed, returns collected, summaries sent.",
@@ -46,6 +46,7 @@ app.command()(flows.demo)
 app.command()(status.status)
 app.command()(status.credibility)
 app.add_typer(draw.app)
+app.command()(approve.approve)
 app.add_typer(mail.app, name="mail")
 app.add_typer(keys.app, name="keys")
 app.add_typer(quarantine.app, name="quarantine")

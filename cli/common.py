@@ -33,6 +33,7 @@ LOOK_AT = (
     "imbalances",
     "unapproved",
     "stopped",
+    "mails_waiting",
     "receipts_put_off",
 )
 """Counts of a flow that somebody should look at when they are not zero."""

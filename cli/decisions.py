@@ -165,10 +165,12 @@ def _require_mailed(session: Session, campaign_id: str, number: int) -> None:
     mails = records.mails_of(session, campaign_id)
     mine = mails[(mails["kind"] == "commitment") & (mails["sequence"] // outbox.ATTEMPTS == number)]
     if not mine["outcome"].eq("sent").any():
+        stop = outbox.last_switch(session)
+        is_stopped = "All mail is stopped: `huifang mail go` first. " if stop is not None and stop.is_stopped else ""
         became = ", ".join(f"{mail.role}: {mail.outcome}" for mail in mine.itertuples()) or "none was written"
         raise DecisionRefused(
             f"{campaign_id}: the commitment of attempt {number} has not been mailed to compliance or headquarters "
-            f"({became}); a number that comes before it proves nothing. Run `huifang run draw` for the period again, which "
+            f"({became}); a number that comes before it proves nothing. {is_stopped}Run `huifang run draw` for the period again, which "
             "mails it; where it is still not sent, look at HUIFANG_SMTP_URL and at compliance and hq_service of HQ in the roster"
         )
 

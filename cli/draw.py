@@ -368,22 +368,3 @@ def waive(
                 at=now,
             )
         out.print(f"{snapshot.rejected} rejected rows of {day:%Y-%m-%d} are waived by {by}")
-
-
-@app.command()
-def approve(
-    campaign: Annotated[str, typer.Argument(help="A drawn campaign, such as daily_risk-2026-03.")],
-    by: Annotated[str | None, typer.Option(help="Who approves, by name; without it the draw is only shown.")] = None,
-    note: Annotated[str, typer.Option(help="What was looked at.")] = "",
-    withdraw: Annotated[bool, typer.Option("--withdraw", help="Take the approval back, while no list is mailed.")] = False,
-    now: Now = None,
-) -> None:
-    """Look at a draw and let its lists go out, where its programme says approval: required."""
-    from cli.approve import approve as decide
-    from cli.approve import show_draw
-
-    with errors():
-        if by is None:
-            show_draw(campaign, console=out)
-            return
-        decide(campaign, by=person(by), note=note, withdraw=withdraw, now=moment(now), console=out)

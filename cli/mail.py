@@ -144,6 +144,7 @@ def _switch(is_stopped: bool, by: str, reason: str) -> None:
         who, why, now = person(by), person(reason), datetime.now(UTC)
         # Not exclusive: it must work while a run holds the outbox.
         with open_store(Settings()).begin() as session:
+            outbox.hold_switch(session)
             last = outbox.last_switch(session)
             if is_stopped == (last is not None and last.is_stopped):
                 out.print(f"mail {'is stopped' if is_stopped else 'goes out'} already; nothing changed")

@@ -11,14 +11,14 @@ from rich.console import Console
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from flows.dispatch import lacks_approval
 from flows.draw.seed import WITNESSES
 from models.calendar import SHANGHAI
 from models.outcomes import Language
 from models.programme import ChainSeed, Programme, PublicNumber
 from models.roster import HQ
-from models.tables import Campaign, Draw, ProgrammeYear
+from models.tables import NOT_DELIVERED, Campaign, Draw, ProgrammeYear
 from tasks import outbox, records
+from tasks.records.approvals import lacks_approval
 
 
 def find_waiting(session: Session, language: Language) -> list[dict[str, Any]]:
@@ -96,7 +96,8 @@ def _unmailed(session: Session, issued: Campaign, number: int) -> list[dict[str,
     """The witnesses whom the commitment of an attempt has not certainly reached."""
     mails = records.mails_of(session, issued.id)
     mine = mails[(mails["kind"] == "commitment") & (mails["recipient"] == HQ)]
-    waits = []
+    waits, stop = [], outbox.last_switch(session)
+    is_stopped = stop is not None and stop.is_stopped
     for role in WITNESSES:
         sent = mine[(mine["role"] == role) & (mine["sequence"] // outbox.ATTEMPTS == number)]
         if sent["outcome"].eq("sent").any():
@@ -105,7 +106,8 @@ def _unmailed(session: Session, issued: Campaign, number: int) -> list[dict[str,
         what = {
             "": "not written yet; the next draw mails it to the one whom the roster names",
             "failed": "refused; correct the roster, the next draw mails it again",
-        }.get(last, f"{last}; huifang mail list, then huifang mail resolve")
+            "stopped": "held, all mail is stopped: huifang mail go, then the next draw mails it",
+        }.get("stopped" if is_stopped and last in ("", *NOT_DELIVERED) else last, f"{last}; huifang mail list, then huifang mail resolve")
         waits.append(_wait("commitment_mail", f"the commitment's mail to {role}: {what}"))
     return waits
 

@@ -5,9 +5,9 @@ from datetime import datetime
 from prefect import flow, get_run_logger
 
 from models import approval
-from models.programme import Programme
 from models.tables import NOT_DELIVERED, Approval
 from tasks import board, records
+from tasks.records import approvals
 from tasks.settings import Settings
 from tasks.store import Store, open_store, record
 
@@ -17,8 +17,9 @@ def approve_draw(campaign: str, approver: str, sample_sha256: str, note: str = "
     """What is true now. sample_sha256: its first 12 signs or more, as dispatch and `huifang approve` show them."""
     settings, now = Settings(), board.run_clock()
     said = decide(
-        open_store(settings), campaign, by=approver, sample=sample_sha256, note=note, withdraw=withdraw, now=now
-    )
+        open_store(settings), campaign.strip(), by=approval.read_name(campaign, approver), sample=sample_sha256.strip(),
+        note=note.strip(), withdraw=withdraw, now=now,
+    )  # fmt: skip
     get_run_logger().info("%s", said)
     return said
 
@@ -31,14 +32,16 @@ def decide(
     sample: the start of the hash that the person means; None takes the one that was drawn. Raises ApprovalRefused.
     """
     with store.exclusive("outbox"), store.begin() as session:
-        _, year, draw = records.campaign_of(session, campaign_id)
-        if Programme.model_validate_json(year.plan).approval != "required":
+        draw = records.campaign_of(session, campaign_id)[2]
+        if not approvals.asks_for_approval(session, campaign_id):
             raise approval.ApprovalRefused(f"{campaign_id}: its plan asks for no approval; nothing was booked")
         if sample is not None and (len(sample) < 12 or not draw.sample_sha256.startswith(sample.lower())):
             raise approval.ApprovalRefused(
                 f"{campaign_id}: {sample!r} is not the sample that was drawn, which begins with {draw.sample_sha256[:12]}; "
                 "look at it with `huifang approve` first"
             )
+        if not withdraw and (changed := approvals.changed_sample(session, campaign_id)):
+            raise approval.ApprovalRefused(f"{campaign_id}: {changed}; nothing was approved")
         approval.check_approver(campaign_id, by, records.starters_of(session, campaign_id))
         last = records.approval_of(session, campaign_id)
         decision = "withdrawn" if withdraw else "approved"

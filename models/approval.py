@@ -5,6 +5,7 @@ Knows no store and no mail; a row of the store is the gate, and dispatch asks he
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 
 from models import CallbackError
@@ -18,13 +19,24 @@ class ApprovalRefused(CallbackError):
     """An approval that cannot be given, or taken back, by this person or any more."""
 
 
+def read_name(campaign: str, text: str) -> str:
+    """A person's name as it was typed, in one line. Raises ApprovalRefused where there is none.
+
+    >>> read_name("daily_risk-2026-03", " Ｌｉ　Na ")
+    'Li Na'
+    """
+    name = " ".join(unicodedata.normalize("NFKC", text).split())
+    if ":" in name or not any(sign.isalpha() for sign in name):
+        raise ApprovalRefused(f"{campaign}: {text!r} is no person's name; an approval needs one")
+    return name
+
+
 def check_approver(campaign: str, name: str, starters: Iterable[str]) -> None:
     """Raise ApprovalRefused for whoever committed or drew the campaign: four eyes are two people.
 
     >>> check_approver("daily_risk-2026-03", "Li Na", ["flow:draw"])
     """
-    if ":" in name:
-        raise ApprovalRefused(f"{campaign}: {name!r} is no person's name; an approval needs one")
+    read_name(campaign, name)
     for starter in starters:
         if starter != SCHEDULE and is_same_person(name, starter):
             raise ApprovalRefused(f"{campaign}: {name} started the draw; somebody else of compliance approves it")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -506,8 +507,18 @@ def check_entries(
 
 
 def is_same_person(one: str, other: str) -> bool:
-    """Whether two names as entered are one person's, whatever case and spaces."""
-    return "".join(one.split()).casefold() == "".join(other.split()).casefold()
+    """Whether two names as entered are one person's, whatever case, width, spaces and signs stand between.
+
+    >>> is_same_person("Zhang Wei", "ＺＨＡＮＧ－wei"), is_same_person("张伟", "张玮")
+    (True, False)
+    """
+    return _bare_name(one) == _bare_name(other)
+
+
+def _bare_name(name: str) -> str:
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    # Signs that are not seen between two letters would make another name of the same one.
+    return "".join(sign for sign in plain if sign.isalnum()) or plain
 
 
 def choose_reserves(

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -21,7 +22,7 @@ from typing import Protocol
 
 import pandas as pd
 from prefect import task
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from models.calendar import SHANGHAI
@@ -84,6 +85,15 @@ def next_sequence(session: Session, kind: str, campaign_id: str, recipient: str,
         )
     )
     return (last or 0) + 1
+
+
+def hold_switch(session: Session) -> None:
+    """Until the transaction ends nobody stops mail or lets it out: what is claimed was claimed before a stop, or not at all.
+
+    SQLite has one writer at a time anyway.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("select pg_advisory_xact_lock(:key)"), {"key": zlib.crc32(b"huifang:mail_switch")})
 
 
 def last_switch(session: Session) -> MailSwitch | None:
@@ -311,6 +321,8 @@ def send_all(outbox: Outbox, kind: str, pieces: Iterable[Piece], planned: int | 
         why = traffic.why_closed()
     if why:
         counts["waiting"] = planned - taken if planned is not None else sum(1 for _ in left) + counts["stopped"]
+        if counts["stopped"]:
+            counts["stopped"] = counts["waiting"]
         if counts["waiting"]:
             log.warning("%s: %s mails wait: %s", kind, counts["waiting"], why)
     return {name: n for name, n in counts.items() if n or name != "waiting"}
@@ -321,6 +333,7 @@ def _claim(outbox: Outbox, piece: Piece) -> tuple[int, str]:
     settings = outbox.settings
     path = settings.outbox / piece.campaign_id / f"{piece.kind}-{piece.recipient}-{piece.role}-{piece.sequence}.eml"
     with outbox.store.begin() as session:
+        hold_switch(session)
         if stopped_by := _stopped_by(session):
             return 0, stopped_by
         _keep(path, piece.message)

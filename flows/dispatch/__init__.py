@@ -4,14 +4,13 @@ from collections import Counter
 from datetime import date, datetime
 
 from prefect import flow, get_run_logger
-from sqlalchemy.orm import Session
 
 from flows.dispatch.lists import build_lists, counted, plan_lists, plan_parts
-from models.approval import what_is_missing
 from models.calendar import SHANGHAI
 from models.programme import Programme
 from models.roster_findings import Finding
 from tasks import board, outbox, records
+from tasks.records import approvals
 from tasks.settings import Settings
 from tasks.store import Store, open_store, record
 
@@ -40,7 +39,7 @@ def dispatch_lists(
         for issued, year in found:
             # An approval is given and withdrawn by whoever holds the outbox, so it cannot change until the lists are out.
             with store.begin() as session:
-                why = lacks_approval(session, issued.id)
+                why = approvals.lacks_approval(session, issued.id)
             if why:
                 log.warning(
                     "%s: nothing is mailed: %s; `huifang approve %s` shows what is asked for", issued.id, why, issued.id
@@ -100,14 +99,3 @@ def tell_gaps(store: Store, campaign_id: str, gaps: list[Finding], now: datetime
         log.warning(
             "%s: `huifang roster check` says what to write; the next dispatch mails those branches alone", campaign_id
         )
-
-
-def lacks_approval(session: Session, campaign_id: str) -> str:
-    """Why nothing of a draw may be mailed; '' when it may, because it is approved or its plan asks for no approval."""
-    _, year, draw = records.campaign_of(session, campaign_id)
-    if Programme.model_validate_json(year.plan).approval != "required":
-        return ""
-    last = records.approval_of(session, campaign_id)
-    if last is None:
-        return what_is_missing("", "", draw.sample_sha256)
-    return what_is_missing(last.decision, last.sample_sha256, draw.sample_sha256)

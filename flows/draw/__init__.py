@@ -43,7 +43,7 @@ def draw_sample(
     store = open_store(settings)
     with store.exclusive(f"draw-{programme}"):
         year, rules = freeze_year(settings, store, read_programmes(settings), programme, span, now=now)
-        name, activated = f"{rules.programme}-{span.name}", 0
+        name, activated, unmailed = f"{rules.programme}-{span.name}", 0, dict[str, int]()
         issued = commit_month(settings, store, rules, year, span, calendar, as_of=as_of, now=now)
         if issued is None:
             log.warning(
@@ -58,14 +58,15 @@ def draw_sample(
         seed = find_seed(store, rules, issued, span, now=now)
         if not is_drawn:
             if isinstance(rules.seed, ChainSeed):
-                mail_commitment(settings, store, rules, year, issued, as_of=as_of, now=now)
+                unmailed = mail_commitment(settings, store, rules, year, issued, as_of=as_of, now=now)
             if seed is None:
                 log.warning(
                     "%s: committed as %s; waits for the public number and the link: huifang reveal %s …",
                     name, issued.state_sha256[:12], issued.id,
                 )  # fmt: skip
-                board.publish_counts("draw", name, [{"campaign": name, "state": issued.state_sha256, "waiting": 1}])
-                return {"drawn": 0, "waiting": 1}
+                waits = {"waiting": 1, **unmailed}
+                board.publish_counts("draw", name, [{"campaign": name, "state": issued.state_sha256, **waits}])
+                return {"drawn": 0, **waits}
             draw_once(settings, store, rules, year, issued, seed, calendar, as_of=as_of, now=now)
         else:
             log.warning("campaign %s is drawn already; its sample stays as it is", issued.id)
@@ -98,6 +99,7 @@ def draw_sample(
         "withdrawn": withdrawn,
         "handed_over": handed_over,
         "shortfall": int(groups["shortfall"].sum()),
+        **unmailed,
     }
     log.info("%s: %s", issued.id, counts)
     board.publish_counts("draw", name, [{"campaign": name, "base": year.base, "eligible": year.eligible, **counts}])

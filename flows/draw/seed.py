@@ -1,6 +1,7 @@
 """A month's seed: random, or from the chain of a programme year and a public number, once both are revealed."""
 
 import secrets
+from collections import Counter
 from datetime import date, datetime
 from typing import Any
 
@@ -54,8 +55,11 @@ def mail_commitment(
     *,
     as_of: date,
     now: datetime,
-) -> None:
-    """What was committed, mailed to compliance and headquarters: hashes in a mailbox that nobody can date back."""
+) -> dict[str, int]:
+    """What was committed, mailed to compliance and headquarters: hashes in a mailbox that nobody can date back.
+
+    Mails that did not leave, by why: stopped, waiting, failed, unknown, or gaps of the roster; the next draw mails them.
+    """
     log = get_run_logger()
     with store.begin() as session:
         chain = records.chain_of(session, year)
@@ -63,7 +67,7 @@ def mail_commitment(
         mails = records.mails_of(session, issued.id)
         attempts = records.attempts_of(session, issued.id)
     assert chain is not None, "a campaign is committed after its chain"
-    number, pieces = len(attempts), []
+    number, pieces, kept = len(attempts), [], Counter[str]()
     for role in WITNESSES:
         sequence = outbox.attempt(mails, "commitment", roster.HQ, role, number)
         to = roster.recipient(valid, roster.HQ, role)
@@ -76,6 +80,7 @@ def mail_commitment(
                 role,
                 as_of,
             )
+            kept["gaps"] += 1
             continue
         words = mail.render(
             "commitment", settings.language, title=rules.title.model_dump()[settings.language], period=issued.period,
@@ -89,7 +94,10 @@ def mail_commitment(
         )
     if pieces:
         with outbox.opened(settings, store, run=f"draw {now.isoformat()}", now=now) as out:
-            out.deliver("commitment", iter(pieces))
+            counts = out.deliver("commitment", iter(pieces), len(pieces))
+            kept.update({what: counts.get(what, 0) for what in ("stopped", "failed", "unknown")})
+            kept["mails_waiting"] = counts.get("waiting", 0) - counts.get("stopped", 0)
+    return {what: n for what, n in kept.items() if n}
 
 
 def _given_up(attempt: campaign.Attempt) -> dict[str, Any]:
