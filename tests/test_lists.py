@@ -2,8 +2,10 @@
 
 import email
 import io
+import random
 import re
 import sqlite3
+from collections import Counter
 from email.policy import default
 
 import msoffcrypto
@@ -11,7 +13,7 @@ import openpyxl
 import pytest
 from house import House, at
 
-from tasks.settings import Settings
+from tasks.settings import PROJECT, Settings
 from tasks.vault import branch_password
 
 pytestmark = pytest.mark.slow
@@ -101,9 +103,44 @@ def test_a_damaged_key_stops_the_mail_of_its_branch_alone(drawn, tmp_path):
     (house.home / "keys" / "branches" / f"{damaged}.key").write_text("")
     house.call("run", "dispatch", *at("2026-03-02"), exits=(1,))
     assert sorted({to for to, _, _ in carried(house)}) == others
+    assert gaps(house) == [(damaged, "key_damaged")]
     house.call("keys", "rotate", damaged, "--by", "Li Na", "--reason", "damaged")
     house.call("run", "dispatch", *at("2026-03-02"), exits=(0,))
     assert damaged in {to for to, _, _ in carried(house)}
+
+
+def gaps(house, campaign_id="daily_risk-2026-03"):
+    [campaign] = [one for one in house.status("2026-03-03")["campaigns"] if one["campaign"] == campaign_id]
+    return [(gap["branch_no"], gap["code"]) for gap in campaign["gaps"]]
+
+
+def test_a_list_over_the_limit_that_cannot_be_split_further_stops_the_mail_of_its_branch_alone(drawn, tmp_path):
+    rules = (PROJECT / "programmes" / "daily_risk.yaml").read_text(encoding="utf-8")
+    rules = rules.replace('rate: "0.10"', 'rate: "1.00"').replace("programme: daily_risk", "programme: everybody")
+    (tmp_path / "everybody.yaml").write_text(rules, encoding="utf-8")
+    house = drawn.copy(tmp_path / "home").having(HUIFANG_PROGRAMMES=str(tmp_path), HUIFANG_SHEET_BYTES="50000")
+    house.draw("everybody")
+    of = "campaign_id = 'everybody-2026-03'"
+    sizes = Counter(dict(house.rows(f"select {ANSWERING}, count(*) from assignment where {of} group by 1")))
+    [(large, calls), *_] = sizes.most_common()
+    chance = random.Random(1)
+    with sqlite3.connect(house.home / "huifang.sqlite") as store:
+        kept = store.execute(f"select developer_id, caller_id, id from assignment where {of}").fetchall()
+        # Names as no estimate expects them.
+        odd = [
+            (*("".join(chr(chance.randrange(0x4E00, 0x9FA5)) for _ in range(200)) for _ in "12"), i) for *_, i in kept
+        ]
+        change = f"update assignment set developer_id = ?, caller_id = ? where id = ? and {ANSWERING} = '{large}'"
+        store.executemany(change, odd)
+    house.call("run", "dispatch", "--campaign", "everybody-2026-03", *at("2026-03-02"), exits=(1,))
+    assert Counter(to for to, _, _ in carried(house)) == sizes - Counter({large: calls})
+    assert gaps(house, "everybody-2026-03") == [(large, "too_large")]
+    assert "HUIFANG_SHEET_BYTES" in house.call("status", "--as-of", "2026-03-02", exits=(1,)).output
+    with sqlite3.connect(house.home / "huifang.sqlite") as store:
+        store.executemany("update assignment set developer_id = ?, caller_id = ? where id = ?", kept)
+    house.call("run", "dispatch", "--campaign", "everybody-2026-03", *at("2026-03-03"), exits=(0,))
+    assert Counter(to for to, _, _ in carried(house)) == sizes
+    assert gaps(house, "everybody-2026-03") == []
 
 
 def test_headquarters_gets_one_call_list_over_all_branches_and_its_answers_count(drawn, tmp_path):
