@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 OPEN_TIMEOUT_SECONDS = 90.0
 REPORT_BYTES = 64 << 20
 CHILDREN = min(os.cpu_count() or 1, 4)
+AHEAD = 4 * CHILDREN
+"""Messages opened or being opened before their turn: while one is slow, the other children work on."""
 START_TIMEOUT_SECONDS = 60.0
 READY = b'{"ready": true}'
 PARTS = "parts"
@@ -52,40 +54,48 @@ def open_messages(
     out_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     idle: SimpleQueue[_Child] = SimpleQueue()
 
-    def take_apart(path: Path) -> Opened:
+    def take_apart(path: Path) -> tuple[bytes, str]:
         try:
             child = idle.get_nowait()
         except Empty:
             child = _Child(passwords, settings.clamd)
         request = {"path": str(path), "out_dir": str(out_dir), "passwords": list(own.get(path, ()))}
-        report, error = child.ask(request, timeout_seconds)
+        line, error = child.ask(request, timeout_seconds)
         if error:
             log.warning("message %s: %s; the child was replaced", path.stem[:12], error)
             child.close()
-            return Opened(sha256=path.stem, error=error)
-        idle.put(child)
-        try:
-            return Opened.from_report({"sha256": path.stem, **report})
-        except OpenedError:
-            log.warning("message %s: the child's report has an unknown shape", path.stem[:12])
-            return Opened(sha256=path.stem, error="unreadable")
+        else:
+            idle.put(child)
+        return line, error
 
-    # Opening a locked workbook is 100,000 rounds of hashing: a child for each core, and no more reports in memory than are asked for.
-    pending: deque[Future[Opened]] = deque()
+    # Opening a locked workbook is 100,000 rounds of hashing: a child for each core. What waits is a line each, and
+    # becomes a message when its turn has come.
+    pending: deque[tuple[Path, Future[tuple[bytes, str]]]] = deque()
     with ThreadPoolExecutor(CHILDREN) as pool:
         try:
             for path in paths:
-                pending.append(pool.submit(take_apart, path))
-                if len(pending) > CHILDREN:
-                    yield pending.popleft().result()
+                pending.append((path, pool.submit(take_apart, path)))
+                if len(pending) > AHEAD:
+                    yield _opened(*pending.popleft())
             while pending:
-                yield pending.popleft().result()
+                yield _opened(*pending.popleft())
         finally:
-            for future in pending:
+            for _, future in pending:
                 future.cancel()
             pool.shutdown()
             while not idle.empty():
                 idle.get().close()
+
+
+def _opened(path: Path, told: Future[tuple[bytes, str]]) -> Opened:
+    line, error = told.result()
+    if error:
+        return Opened(sha256=path.stem, error=error)
+    try:
+        return Opened.from_report({"sha256": path.stem, **json.loads(line)})
+    except (OpenedError, ValueError, TypeError):
+        log.warning("message %s: the child's report has an unknown shape", path.stem[:12])
+        return Opened(sha256=path.stem, error="unreadable")
 
 
 def forget_parts(settings: Settings) -> None:
@@ -122,22 +132,16 @@ class _Child:
                 f"the sandbox does not start: try `{sys.executable} -m tasks.sandbox </dev/null` in {PROJECT}"
             )
 
-    def ask(self, request: Mapping[str, object], timeout_seconds: float) -> tuple[dict[str, object], str]:
-        """The report, or why there is none: unreadable (the child died) or timeout."""
+    def ask(self, request: Mapping[str, object], timeout_seconds: float) -> tuple[bytes, str]:
+        """The line of its report, or why there is none: unreadable (the child died) or timeout."""
         try:
             self._write(request)
             line = self._read_line(timeout_seconds)
         except BrokenPipeError:
-            return {}, "unreadable"
+            return b"", "unreadable"
         except TimeoutError:
-            return {}, "timeout"
-        if line is None:
-            return {}, self._why_it_ended()
-        try:
-            report = json.loads(line)
-        except ValueError:
-            return {}, "unreadable"
-        return (report, "") if isinstance(report, dict) else ({}, "unreadable")
+            return b"", "timeout"
+        return (b"", self._why_it_ended()) if line is None else (line, "")
 
     def _why_it_ended(self) -> str:
         try:
