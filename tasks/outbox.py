@@ -2,7 +2,8 @@
 
 Claim before send: the row with its Message-ID and its bytes are on disk before the server is spoken to, the outcome
 after. A crash in between leaves a claim without outcome, which the next run books as *unknown*; nothing is sent twice
-blindly. Knows no words of a mail and no recipient's role.
+blindly. While one mail is on its way, the next one is made and claimed; it is handed over when the outcome of the one
+before stands in the store (docs/decisions/0022). Knows no words of a mail and no recipient's role.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import pandas as pd
 from prefect import task
-from sqlalchemy import func, select, text
+from sqlalchemy import Table, func, insert, select, text
 from sqlalchemy.orm import Session
 
 from models.calendar import SHANGHAI
@@ -33,6 +35,8 @@ from tasks.settings import Settings
 
 log = logging.getLogger(__name__)
 
+ITEMS, OUTCOMES = cast(Table, MailItem.__table__), cast(Table, MailOutcome.__table__)
+"""Written as plain rows: 170 mapped objects a list cost a run more than handing it over."""
 REFUSED_IN_A_ROW = 3
 """So many mails in a row that met the server's own trouble, and it is left alone for this run."""
 FIRST_PAUSE_SECONDS = 2.0
@@ -117,29 +121,57 @@ def attempt(mails: pd.DataFrame, kind: str, recipient: str, role: str, number: i
     return number * ATTEMPTS + len(mine) + 1
 
 
-def book_lost(session: Session, now: datetime) -> list[str]:
-    """Claims without an outcome become *unknown*; their keys are returned. Call only while holding the outbox."""
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def book_lost(session: Session, now: datetime, *, is_line_known: bool) -> tuple[list[str], list[str]]:
+    """Claims without an outcome are booked; keys of those that are *unknown* now, and of those never handed over.
+
+    Call only while holding the outbox. is_line_known: whether no outcome can have been lost. Then of the claims that one
+    run left open only the first was on the line, and those after it *failed*: the next run sends them again.
+    """
     lost = session.scalars(
-        select(Mail).where(~select(MailOutcome.id).where(MailOutcome.mail_id == Mail.id).exists())
+        select(Mail).where(~select(MailOutcome.id).where(MailOutcome.mail_id == Mail.id).exists()).order_by(Mail.id)
     ).all()
+    unknown: list[str] = []
+    unspoken: list[str] = []
     for mail in lost:
+        was_on_the_line = not is_line_known or mail.claimed_by != lost[0].claimed_by or mail is lost[0]
         session.add(
             MailOutcome(
                 mail_id=mail.id,
-                outcome="unknown",
+                outcome="unknown" if was_on_the_line else "failed",
                 code=None,
                 decided_by="outbox",
                 at=now,
-                detail="the run ended between claim and outcome",
+                detail="the run ended between claim and outcome" if was_on_the_line else "the run ended before its turn",
             )
         )
-    return [f"{mail.kind} {mail.campaign_id} {mail.recipient} #{mail.sequence}" for mail in lost]
+        key = f"{mail.kind} {mail.campaign_id} {mail.recipient} #{mail.sequence}"
+        (unknown if was_on_the_line else unspoken).append(key)
+    return unknown, unspoken
+
+
+def _is_line_known(settings: Settings, store: Keeper) -> bool:
+    """Whether every outcome that was booked is still there: the machine has not restarted since, or its store syncs them.
+
+    Says so for the next run too, so call it once in a run.
+    """
+    note = settings.home.resolve() / "locks" / "outbox.boot"
+    boot = BOOT_ID.read_text(encoding="ascii") if BOOT_ID.exists() else ""
+    before = note.read_text(encoding="ascii") if note.exists() else ""
+    note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    note.write_text(boot, encoding="ascii")
+    return store.keeps_unsynced or (boot != "" and boot == before)
 
 
 class Keeper(Protocol):
     """What keeps the rows: tasks/store.py's store."""
 
     def begin(self) -> AbstractContextManager[Session]: ...
+    def begin_unsynced(self) -> AbstractContextManager[Session]: ...
+    @property
+    def keeps_unsynced(self) -> bool: ...
     def exclusive(self, name: str) -> AbstractContextManager[None]: ...
 
 
@@ -166,16 +198,23 @@ class Traffic:
         self._said_at = clock()
         self._in_a_row = 0
         self._is_patient = True
+        self._is_flowing = False
         self.per_day = settings.mails_per_day
-        self.stopped = ""
+        self.stopped_by = ""
 
     def why_closed(self) -> str:
         """Why nothing more goes out in this run; '' while it does."""
+        if self.stopped_by:
+            return f"all mail is stopped by {self.stopped_by}; `huifang mail go` lets it out"
         if self._left_today == 0:
             return f"HUIFANG_MAILS_PER_DAY={self.per_day} are out; a run of another day sends them"
         if self._in_a_row >= REFUSED_IN_A_ROW:
             return f"the mail server refused or could not be reached {REFUSED_IN_A_ROW} times in a row; the next run sends them"
         return ""
+
+    def may_go_ahead(self) -> bool:
+        """Whether the next mail may be claimed while one is on its way: it will certainly be its turn afterwards."""
+        return self._is_flowing and not self._gap_seconds and (self._left_today is None or self._left_today > 1)
 
     def minutes_for(self, mails: int) -> float:
         """How long so many mails take at least."""
@@ -211,6 +250,7 @@ class Traffic:
     def note(self, delivery: Delivery) -> None:
         """What became of a mail, after its last try."""
         self._in_a_row = self._in_a_row + 1 if delivery.is_of_server else 0
+        self._is_flowing = delivery.outcome == "sent"
         self._is_patient = delivery.outcome == "sent" or (self._is_patient and not delivery.is_temporary)
         if self._left_today and has_reached(delivery.outcome, delivery.code):
             self._left_today -= 1
@@ -255,7 +295,7 @@ class Outbox:
     @property
     def why_waiting(self) -> str:
         """Why mails of this run wait; '' when none does."""
-        return self.traffic.why_closed() or self.traffic.stopped
+        return self.traffic.why_closed()
 
     def deliver(self, kind: str, pieces: Iterable[Piece], planned: int | None = None) -> dict[str, int]:
         """Send pieces one after the other; counts by outcome, claimed and waiting included.
@@ -278,10 +318,12 @@ def opened(
     """The outbox for one run alone, with a way to the mail server; what an earlier run lost is booked and said first."""
     with store.exclusive("outbox"), outgoing(settings) as url, open_post(settings, url) as post:
         with store.begin() as session:
-            lost = book_lost(session, now)
+            lost, unspoken = book_lost(session, now, is_line_known=_is_line_known(settings, store))
             out_today = count_of_day(session, now) if settings.mails_per_day else 0
         for key in lost:
             log.warning("%s: the last run ended between claim and outcome; booked as unknown, not sent again", key)
+        for key in unspoken:
+            log.warning("%s: the last run ended before its turn; it is sent again", key)
         traffic = Traffic(settings, out_today=out_today, clock=clock, wait=wait)
         yield Outbox(settings, store, post, run, now, tuple(lost), traffic)
 
@@ -296,36 +338,54 @@ def send_all(outbox: Outbox, kind: str, pieces: Iterable[Piece], planned: int | 
     traffic = outbox.traffic
     counts: Counter[str] = Counter(claimed=0, sent=0, failed=0, unknown=0)
     left = iter(pieces)
+    taken = 0
     if planned and traffic.minutes_for(planned) >= 1:
         log.info("%s: %s mails, %.0f minutes at the least", kind, planned, traffic.minutes_for(planned))
-    taken = 0
-    why = traffic.why_closed()
-    while not why and (piece := next(left, None)) is not None:
-        traffic.await_turn()
-        mail_id, stopped_by = _claim(outbox, piece)
-        if stopped_by:
-            counts["stopped"] += 1
-            why = traffic.stopped = f"all mail is stopped by {stopped_by}; `huifang mail go` lets it out"
-            break
+
+    def claim_next() -> tuple[Piece, int] | None:
+        nonlocal taken
+        piece = next(left, None)
+        if piece is None:
+            return None
         taken += 1
+        traffic.await_turn()
+        mail_id, traffic.stopped_by = _claim(outbox, piece)
+        if traffic.stopped_by:
+            return None
         counts["claimed"] += 1
-        delivery = _hand_over(outbox, piece)
-        _settle_own(outbox, mail_id, delivery)
+        return piece, mail_id
+
+    def settle_own(piece: Piece, mail_id: int, delivery: Delivery) -> None:
+        traffic.stopped_by = _settle_own(outbox, mail_id, delivery) or traffic.stopped_by
         counts[delivery.outcome] += 1
         traffic.note(delivery)
         if delivery.outcome != "sent":
             key = f"{kind} {piece.campaign_id} to {piece.recipient} #{piece.sequence}"
             log.warning("%s: %s %s", key, delivery.outcome, delivery.detail)
-        if traffic.is_time_to_say():
-            log.info("%s: %s%s mails are out", kind, taken, f" of {planned}" if planned else "")
-        why = traffic.why_closed()
-    if why:
-        counts["waiting"] = planned - taken if planned is not None else sum(1 for _ in left) + counts["stopped"]
-        if counts["stopped"]:
+
+    ahead = None
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="post") as line:
+        while not traffic.why_closed() and (claim := ahead or claim_next()) is not None:
+            (piece, mail_id), ahead = claim, None
+            first_try = line.submit(outbox.post.send, piece.message, outbox.settings.mail_from, piece.to_address)
+            try:
+                ahead = claim_next() if traffic.may_go_ahead() else None
+            finally:
+                settle_own(piece, mail_id, _hand_over(outbox, piece, first_try.result()))
+            if traffic.is_time_to_say():
+                log.info("%s: %s%s mails are out", kind, counts["sent"], f" of {planned}" if planned else "")
+    if ahead is not None:
+        settle_own(*ahead, HELD)
+    if why := traffic.why_closed():
+        counts["waiting"] = (planned if planned is not None else taken + sum(1 for _ in left)) - counts["claimed"]
+        if traffic.stopped_by:
             counts["stopped"] = counts["waiting"]
         if counts["waiting"]:
             log.warning("%s: %s mails wait: %s", kind, counts["waiting"], why)
-    return {name: n for name, n in counts.items() if n or name != "waiting"}
+    return {name: n for name, n in counts.items() if n or name not in ("stopped", "waiting")}
+
+
+HELD = Delivery("failed", None, "held: all mail was stopped before its turn")
 
 
 def _claim(outbox: Outbox, piece: Piece) -> tuple[int, str]:
@@ -353,48 +413,48 @@ def _claim(outbox: Outbox, piece: Piece) -> tuple[int, str]:
         )
         session.add(mail)
         session.flush()
-        session.add_all(MailItem(mail_id=mail.id, kind=item_kind, item_id=item) for item_kind, item in piece.items)
+        rows = [{"mail_id": mail.id, "kind": item_kind, "item_id": item} for item_kind, item in piece.items]
+        if rows:
+            session.execute(insert(ITEMS), rows)
         return mail.id, ""
 
 
-def _hand_over(outbox: Outbox, piece: Piece) -> Delivery:
-    """The fate of one claimed mail after its last try; only what is certainly not delivered is tried again."""
-    traffic = outbox.traffic
+def _hand_over(outbox: Outbox, piece: Piece, delivery: Delivery) -> Delivery:
+    """The fate of one claimed mail after its last try, the first of which came to `delivery`.
 
-    def offer() -> Delivery:
-        return outbox.post.send(piece.message, outbox.settings.mail_from, piece.to_address)
-
-    delivery = offer()
+    Only what is certainly not delivered is tried again.
+    """
     if not delivery.is_temporary:
         return delivery
-    for _ in traffic.pauses():
+    for _ in outbox.traffic.pauses():
         with outbox.store.begin() as session:
             if _stopped_by(session):
                 return delivery
-        traffic.await_turn()
-        delivery = offer()
+        outbox.traffic.await_turn()
+        delivery = outbox.post.send(piece.message, outbox.settings.mail_from, piece.to_address)
         if not delivery.is_temporary:
             break
     return delivery
 
 
-def _settle_own(outbox: Outbox, mail_id: int, delivery: Delivery) -> None:
-    with outbox.store.begin() as session:
-        session.add(
-            MailOutcome(
-                mail_id=mail_id,
-                outcome=delivery.outcome,
-                code=delivery.code,
-                detail=delivery.detail,
-                decided_by="outbox",
-                at=outbox.now,
-            )
-        )
+def _settle_own(outbox: Outbox, mail_id: int, delivery: Delivery) -> str:
+    """Book an outcome; who has stopped all mail meanwhile, or nothing.
+
+    Where it is lost with the machine's power, the claim stays and is *unknown*.
+    """
+    row = {
+        "mail_id": mail_id, "outcome": delivery.outcome, "code": delivery.code, "detail": delivery.detail,
+        "decided_by": "outbox", "at": outbox.now,
+    }  # fmt: skip
+    with outbox.store.begin_unsynced() as session:
+        session.execute(insert(OUTCOMES), row)
+        return _stopped_by(session)
 
 
 def _stopped_by(session: Session) -> str:
-    stop = last_switch(session)
-    return stop.decided_by if stop is not None and stop.is_stopped else ""
+    last = select(MailSwitch.is_stopped, MailSwitch.decided_by).order_by(MailSwitch.id.desc()).limit(1)
+    found = session.execute(last).first()
+    return found.decided_by if found is not None and found.is_stopped else ""
 
 
 def settle(

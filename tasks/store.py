@@ -63,6 +63,32 @@ class Store:
             raise _told(self.engine, error) from None
 
     @contextmanager
+    def begin_unsynced(self) -> Iterator[Session]:
+        """One transaction that no crash of the process can lose; on SQLite a loss of power can, whole or not at all.
+
+        Transactions are lost from the newest backwards: a later one of begin() keeps this one too.
+        """
+        if self.keeps_unsynced:
+            with self.begin() as session:
+                yield session
+            return
+        with self.engine.connect() as connection:
+            driver = connection.connection.dbapi_connection
+            assert driver is not None, "a connection that was just opened"
+            # https://sqlite.org/pragma.html#pragma_synchronous: with a write-ahead log NORMAL leaves out the sync of a commit.
+            driver.execute("PRAGMA synchronous=NORMAL")
+            try:
+                with Session(connection, expire_on_commit=False) as session, session.begin():
+                    yield session
+            finally:
+                driver.execute("PRAGMA synchronous=FULL")
+
+    @property
+    def keeps_unsynced(self) -> bool:
+        """Whether begin_unsynced() syncs all the same."""
+        return self.engine.dialect.name != "sqlite"
+
+    @contextmanager
     def exclusive(self, name: str) -> Iterator[None]:
         """Nobody else is inside the same name at the same time; the lock falls with the process, also by kill -9.
 

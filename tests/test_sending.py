@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -191,7 +192,7 @@ def test_mail_stopped_while_a_run_waits_for_its_turn_is_not_claimed(store: Store
 
         desk.clock.then = stop
         counts = desk.send(3, mails_per_minute=30)
-    assert (counts["sent"], counts["stopped"], counts["waiting"]) == (1, 1, 2)
+    assert (counts["sent"], counts["stopped"], counts["waiting"]) == (1, 2, 2)
     assert "Li Na" in desk.why
     assert desk.claims() == 1
 
@@ -299,6 +300,94 @@ def test_mail_stopped_while_one_that_was_put_off_waits_is_not_tried_again(store:
 
         desk.clock.then = stop
         counts = desk.send(3)
-    assert (counts["failed"], counts["stopped"], counts["waiting"]) == (1, 1, 2)
+    assert (counts["failed"], counts["stopped"], counts["waiting"]) == (1, 2, 2)
     assert len(desk.counter.offers) == 1
     assert desk.outcomes() == [("failed", 450)]
+
+
+# ---- one mail ahead ----------------------------------------------------------------------------------------
+
+
+def test_the_next_mail_is_claimed_while_one_is_on_its_way_and_handed_over_after_its_outcome_is_booked(
+    store: Store,
+) -> None:
+    class Watching(Counter):
+        seen: list[tuple[int, int]] = []  # noqa: RUF012 (of this one test)
+
+        async def handle_RCPT(self, server: SMTP, session: Any, envelope: Any, address: str, options: list[str]) -> str:
+            with connect_store(Settings(home=store.home)).begin() as reading:
+                booked = len(reading.scalars(select(MailOutcome.id)).all())
+                self.seen.append((int(address[5:9]), booked))
+            return await super().handle_RCPT(server, session, envelope, address, options)
+
+    with office(store, Watching()) as desk:
+        assert desk.send(6)["sent"] == 6
+    assert Watching.seen == [(n, n) for n in range(6)], "all outcomes before it stood in the store"
+
+
+def test_mail_stopped_while_one_is_on_its_way_holds_the_one_that_was_claimed_ahead(store: Store) -> None:
+    class Stopping(Counter):
+        async def handle_DATA(self, server: SMTP, session: Any, envelope: Any) -> str:
+            if len(self.kept) == 1:
+                opened = connect_store(Settings(home=store.home))
+                for _ in range(500):
+                    with opened.begin() as writing:
+                        if len(writing.scalars(select(Mail.id)).all()) == 3:
+                            writing.add(
+                                MailSwitch(is_stopped=True, reason="wrong roster", decided_by="Li Na", decided_at=NOW)
+                            )
+                            break
+                    await asyncio.sleep(0.01)
+            return await super().handle_DATA(server, session, envelope)
+
+    with office(store, Stopping()) as desk:
+        counts = desk.send(5)
+    assert (counts["sent"], counts["failed"], counts["stopped"], counts["waiting"]) == (2, 1, 2, 2)
+    assert len(desk.counter.kept) == 2
+    assert desk.outcomes()[2] == ("failed", None)
+
+
+def test_a_fault_in_the_next_mail_leaves_the_one_on_its_way_with_its_outcome(store: Store) -> None:
+    with office(store) as desk:
+        whole = desk.pieces
+
+        def broken(settings: Settings, mails: int, now: datetime) -> Iterator[outbox.Piece]:
+            yield from whole(settings, 2, now)
+            raise ValueError("a list too long")
+
+        desk.pieces = broken
+        with pytest.raises(ValueError, match="a list too long"):
+            desk.send(3)
+    assert desk.outcomes() == [("sent", 250)] * 2
+
+
+def claimed_and_left(store: Store, mails: int) -> None:
+    """What a run leaves that was killed with so many claims open."""
+    with store.begin() as session:
+        for place in range(mails):
+            session.add(
+                Mail(
+                    kind="reminder", campaign_id="p-2026-03", recipient=f"{place:04d}", role="branch_head", sequence=1,
+                    to_address=f"head.{place:04d}@branch.example", subject="", message_id=f"<{place}@hq.example>",
+                    message_sha256="", path="", claimed_at=NOW, claimed_by="killed",
+                )
+            )  # fmt: skip
+
+
+def test_of_two_claims_left_open_the_first_is_unknown_and_the_second_was_never_handed_over(store: Store) -> None:
+    with office(store) as desk:
+        desk.send(0)  # a run on this machine since it was started
+    claimed_and_left(store, 2)
+    with office(store) as desk:
+        assert desk.send(0)["claimed"] == 0
+    assert desk.outcomes() == [("unknown", None), ("failed", None)]
+
+
+def test_of_two_claims_left_open_before_the_machine_restarted_both_are_unknown(store: Store) -> None:
+    with office(store) as desk:
+        desk.send(0)
+    (store.home / "locks" / "outbox.boot").write_text("another start\n")
+    claimed_and_left(store, 2)
+    with office(store) as desk:
+        desk.send(0)
+    assert desk.outcomes() == [("unknown", None)] * 2
