@@ -38,7 +38,7 @@ class Workbook:
     depth: int = 0
     """0 in the message itself, 1 and more in messages it carries."""
     error: str = ""
-    """'' | wrong_password | too_large | too_many_parts | unreadable | unsupported | archive | partial"""
+    """'' | wrong_password | too_large | too_many_parts | unreadable | unsupported | locked_ods | archive | partial"""
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,11 @@ PROBLEMS: dict[str, Label] = {
     "forwarded": Label(
         "来自被转发的邮件：请将工作簿直接作为附件返回", "stands in a forwarded message: attach the workbook itself"
     ),
+    "locked_ods": Label(
+        "带密码的 ODS 工作簿无法打开：请另存为 .xlsx（可用贵营业部的密码加密）后重新发送",
+        "is an ODS with a password, which we cannot open: save it as .xlsx, under your branch's password if you like, and "
+        "send it again",
+    ),
     "unsupported": Label(
         "不支持该文件格式：请另存为 .xlsx 后重新发送", "is of a kind we cannot read: save it as .xlsx and send it again"
     ),

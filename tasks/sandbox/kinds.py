@@ -6,6 +6,7 @@ import io
 import zipfile
 
 from tasks.sandbox.limits import ZIP_MEMBERS
+from tasks.sandbox.outlook import kind_of_ole
 
 OLE_MAGIC = bytes.fromhex("D0CF11E0A1B11AE1")
 TNEF_MAGIC = bytes.fromhex("789F3E22")
@@ -28,13 +29,13 @@ _SIGNATURES = (
 
 
 def kind_of(content: bytes, name: str, media_type: str = "") -> str:
-    """The container a file is: xlsx | xlsb | ods | ole | csv | zip | 7z | tnef | mail | refused | unknown, '' for none.
+    """The container a file is: xlsx | xlsb | ods | ole | csv | zip | 7z | tnef | msg | mail | refused | unknown, '' for none.
 
     refused is an archive that nothing here opens, unknown a file that only its name calls a workbook.
     """
     name = name.lower()
     if content.startswith(OLE_MAGIC):
-        return "ole" if not name.endswith((".doc", ".ppt", ".msg")) else ""
+        return kind_of_ole(content)
     if content.startswith(b"PK"):
         return _kind_of_zip(content)
     if content.startswith(b"7z\xbc\xaf\x27\x1c"):

@@ -26,5 +26,9 @@ class WrongPassword(Exception):
     """No password of this sender opens it."""
 
 
+class LockedOds(Exception):
+    """An OpenDocument spreadsheet with a password, for which there is no library."""
+
+
 class Unkept(Exception):
     """The disk takes no file; no fault of the message, which waits."""

@@ -29,12 +29,14 @@ from tasks.sandbox.limits import (
     MAX_PARTS,
     MAX_WORKBOOKS,
     UNPACKED_BYTES,
+    LockedOds,
     TooLarge,
     TooMany,
     Unkept,
     WrongPassword,
 )
 from tasks.sandbox.long_parts import LongContent, LongParts
+from tasks.sandbox.outlook import unpack_msg
 from tasks.sandbox.scan import NotClean, check_clean
 from tasks.sandbox.workbooks import read_csv, read_workbook
 
@@ -107,6 +109,11 @@ class Walk:
             return
         if kind == "mail":
             self.take_mail(content, depth, level)
+            return
+        if kind == "msg":
+            if depth >= MAX_DEPTH:
+                raise TooMany
+            self.unpack(kind, content, name, depth + 1, level)
             return
         self._add_file(content, name, media_type_of(content, name) or media_type, kind, depth)
         if kind in ("zip", "7z"):
@@ -185,7 +192,8 @@ class Walk:
         elif kind == "7z":
             yield from unpack_7z(content, self.passwords)
         else:
-            yield from ((name, inner, False) for name, inner in unpack_tnef(content))
+            unpack = unpack_msg if kind == "msg" else unpack_tnef
+            yield from ((name, inner, False) for name, inner in unpack(content))
 
     def read(self, content: bytes, name: str, kind: str, depth: int) -> None:
         if len(self.workbooks) >= MAX_WORKBOOKS:
@@ -196,6 +204,8 @@ class Walk:
                 content, was_encrypted = self.decrypt(content)
                 kind = kind_of(content, name) if was_encrypted else "xls"
                 kind = "xls" if kind == "ole" else kind
+                if was_encrypted and not kind:
+                    return  # a text document: evidence, and kept as it came
             if was_encrypted:
                 # The scanner saw only the locked workbook.
                 check_clean(io.BytesIO(content), self.clamd)
@@ -204,6 +214,8 @@ class Walk:
             raise
         except InvalidKeyError:
             self.workbooks.append(_workbook(name, depth, True, error="wrong_password"))
+        except LockedOds:
+            self.workbooks.append(_workbook(name, depth, True, error="locked_ods"))
         except NotImplementedError:
             self.workbooks.append(_workbook(name, depth, was_encrypted, error="unsupported"))
         except (TooLarge, MemoryError, RecursionError):

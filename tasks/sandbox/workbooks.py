@@ -16,7 +16,7 @@ from xml.parsers.expat import ParserCreate
 from python_calamine import CalamineWorkbook, SheetTypeEnum
 
 from tasks.sandbox.archives import open_zip
-from tasks.sandbox.limits import MAX_CELLS, MAX_COLUMNS, MAX_ROWS, TooLarge
+from tasks.sandbox.limits import MAX_CELLS, MAX_COLUMNS, MAX_ROWS, LockedOds, TooLarge
 from tasks.sandbox.text import visible
 
 
@@ -153,7 +153,7 @@ def _scan_ods(archive: zipfile.ZipFile) -> dict[str, list[tuple[int, int]]]:
 
     def entry(tag: str, attributes: Mapping[str, str]) -> None:
         if tag == "encryption-data":
-            raise NotImplementedError("an OpenDocument spreadsheet with a password")
+            raise LockedOds
 
     if "META-INF/manifest.xml" in archive.namelist():
         _parse(archive, "META-INF/manifest.xml", entry)
