@@ -5,16 +5,24 @@ import email
 import email.policy
 import sqlite3
 from contextlib import closing
+from datetime import UTC, date, datetime
 from email.message import EmailMessage
 
 import pandas as pd
 import pytest
 from house import House, at
 from letters import opened
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from models.notices import Notice, Reading, read_notice, settle_by
 from models.returns import judge_sender
+from models.tables import MailNotice, MailRecall, Message
+from tasks import outbox, records
+from tasks.mail import Rendered
 from tasks.sandbox.notices import read_notice as take_apart
+from tasks.settings import Settings
+from tasks.store import connect_store, open_store, upgrade
 
 OURS = "<assignment.e4ed931b22a51fcccc374eef26ac6a7b@hq.example>"
 TO = "director.0001@branch.example"
@@ -203,6 +211,19 @@ def test_what_a_notice_costs_is_bounded():
     assert len(apart(deep.as_bytes()).words) <= 20_000
 
 
+def test_nobody_can_compute_the_message_id_of_a_mail_that_he_has_not_got(tmp_path):
+    def written(home, sequence=1):
+        settings = Settings(home=tmp_path / home)
+        words, now = Rendered("x", "<p>x</p>", "x"), datetime(2026, 3, 2, tzinfo=UTC)
+        key = ("assignment", "daily_risk-2026-03", "0001", "operations_director", sequence)
+        return outbox.write(settings, *key, TO, words, now=now).message_id
+
+    assert written("one") == written("one") != written("other")
+    assert written("one") != written("one", 2)
+    assert list(apart(dsn(own_id=written("one"))).own_ids) == [written("one")]
+    assert (tmp_path / "one" / "keys" / "message-id.key").stat().st_mode & 0o777 == 0o600
+
+
 @pytest.mark.parametrize(
     ("kind", "status", "outcome", "facts", "becomes"),
     [
@@ -318,3 +339,53 @@ def test_what_came_back_filled_in_has_arrived_whatever_notices_say(mailed, tmp_p
     receive(house, dsn(own_id=own_id, to=to, status="5.2.1"))
     house.call("run", "collect", *at("2026-03-22"))
     assert set(fates(house).values()) == {"sent"}, "a forged bounce cannot take back what was answered"
+
+
+def test_a_store_of_the_version_before_takes_notices_and_recalls(store_settings):
+    engine = connect_store(store_settings).engine
+    upgrade(engine, to="0005")
+    now = datetime(2026, 3, 2, 9, tzinfo=UTC)
+    year = {
+        "id": "p-2026", "programme": "p", "year": 2026, "version": 1, "from_period": "", "base_on": "2025-12-31", "snapshots": "{}",
+        "plan": "{}", "plan_sha256": "x", "frame_path": "f", "frame_sha256": "y", "ledger_sha256": "", "base": 10, "eligible": 9,
+        "waived": 0, "contradictions": "{}", "code_version": "0.1", "frozen_at": "2026-01-02 00:00:00",
+    }  # fmt: skip
+    campaign = {
+        "id": "p-2026-03", "programme_year_id": "p-2026", "period": "2026-03", "as_of": "2026-03-02", "calendar_version": "c",
+        "state_sha256": "z", "committed_at": "2026-03-02 00:00:00", "state_path": "", "developers_path": "", "rows_until": 0,
+    }  # fmt: skip
+    mail = {
+        "id": 1, "kind": "assignment", "campaign_id": "p-2026-03", "recipient": "0001", "role": "operations_director",
+        "sequence": 1, "to_address": TO, "subject": "x", "message_id": OURS, "message_sha256": "z", "path": "p",
+        "claimed_at": "2026-03-02 01:00:00", "claimed_by": "dispatch",
+    }  # fmt: skip
+    with engine.begin() as connection:
+        for table, row in (("programme_year", year), ("campaign", campaign), ("mail", mail)):
+            names = ", ".join(row)
+            connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({', '.join(':' + n for n in row)})"), row)
+    upgrade(engine)
+    store = open_store(store_settings)
+    with store.begin() as session:
+        [ours] = records.mails_named(session, [OURS, "<assignment.0@hq.example>"])
+        assert records.outcome_of(session, 1) == "in_flight"
+        message = Message(sha256="n", path="n", size_bytes=1, first_seen_at=now)
+        session.add(message)
+        session.flush()
+        session.add(MailNotice(mail_id=1, message_id=message.id, kind="delivered", status="2.0.0", booked_at=now))
+        outbox.settle(session, ours, outcome="bounced", by="t", reason="bounced, 5.1.1", now=now, code=550)
+    with store.begin() as session:
+        assert records.refused_addresses(session) == {TO}
+        assert (records.was_delivered(session, 1), records.is_answered(session, 1)) == (True, False)
+        session.add(
+            MailRecall(
+                mail_id=1, recipient="0001", to_address=TO.upper(), data_kinds=["phone"], persons=3, is_locked=True, cause="c",
+                measures="", decided_by="Li Na", decided_at=now,
+            )
+        )  # fmt: skip
+    with store.begin() as session:
+        assert records.recalled(session) == {("0001", TO): date(2026, 3, 2)}
+        [one] = records.recalls_of(session, "p-2026-03")
+        assert (one["mail"], one["persons"], one["data_kinds"], one["request"]) == (1, 3, ["phone"], "")
+        assert list(records.notices_of(session, 1)["kind"]) == ["delivered"]
+    with pytest.raises(IntegrityError), store.begin() as session:
+        session.add(MailNotice(mail_id=1, message_id=1, kind="bounced", status="", booked_at=now))

@@ -6,6 +6,7 @@ Messages come from the standard library; knows MIME and neither server nor templ
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -53,8 +54,10 @@ class Letter:
     inline: tuple[tuple[str, bytes], ...] = ()
 
 
-def message_id(kind: str, campaign: str, recipient: str, role: str, sequence: int, domain: str) -> str:
-    """The Message-ID of a claim: equal keys give the equal id, in every process.
+def message_id(
+    kind: str, campaign: str, recipient: str, role: str, sequence: int, domain: str, secret: bytes = b""
+) -> str:
+    """The Message-ID of a claim: equal keys give the equal id, in every process that has the secret.
 
     >>> message_id("assignment", "daily_risk-2026-03", "0001", "operations_director", 1, "hq.example")
     '<assignment.e4ed931b22a51fcccc374eef26ac6a7b@hq.example>'
@@ -63,8 +66,9 @@ def message_id(kind: str, campaign: str, recipient: str, role: str, sequence: in
         raise MailError(f"Message-ID: {domain!r} is no domain; look at HUIFANG_MAIL_FROM")
     if not re.fullmatch(r"[a-z_]+", kind):
         raise MailError(f"Message-ID: {kind!r} is no kind of mail")
-    key = "\x1f".join((kind, campaign, recipient, role, str(sequence)))
-    return f"<{kind}.{hashlib.sha256(key.encode()).hexdigest()[:32]}@{domain}>"
+    key = "\x1f".join((kind, campaign, recipient, role, str(sequence))).encode()
+    digest = hmac.new(secret, key, hashlib.sha256) if secret else hashlib.sha256(key)
+    return f"<{kind}.{digest.hexdigest()[:32]}@{domain}>"
 
 
 def compose(letter: Letter, *, from_address: str, from_name: str) -> bytes:
