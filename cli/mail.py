@@ -8,12 +8,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cli.common import By, CampaignId, Reason, errors, out, person
+from cli.common import By, CampaignId, Reason, err, errors, out, person
 from cli.preview import preview
 
 app = typer.Typer(help="The outbox: what became of each mail.", no_args_is_help=True)
 app.command()(preview)
-
 
 OUTCOMES = "sent, failed, bounced, recalled, unknown or in_flight"
 
@@ -60,6 +59,7 @@ def mail_list(
 def mail_show(number: Annotated[int, typer.Argument(help="The mail's number, from `huifang mail list`.")]) -> None:
     """One mail: what was booked about it and by whom, and each notice that came back."""
     from models.calendar import SHANGHAI
+    from models.recall import DATA_KINDS
     from models.tables import Mail
     from tasks import records
     from tasks.settings import Settings
@@ -71,6 +71,7 @@ def mail_show(number: Annotated[int, typer.Argument(help="The mail's number, fro
             if mail is None:
                 raise typer.BadParameter(f"mail {number}: is not there; `huifang mail list` shows those that are")
             history, notices = records.outcomes_of(session, number), records.notices_of(session, number)
+            recalls = [one for one in records.recalls_of(session, mail.campaign_id) if one["mail"] == number]
         out.print(f"mail {number}: {mail.kind} of {mail.campaign_id} to {mail.recipient}, {mail.role}", markup=False)
         out.print(f"to {mail.to_address}, {mail.message_id}", markup=False, highlight=False)
         steps = [(mail.claimed_at, f"claimed by {mail.claimed_by}")]
@@ -81,6 +82,13 @@ def mail_show(number: Annotated[int, typer.Argument(help="The mail's number, fro
         ]
         for moment, said in sorted(steps, key=lambda step: step[0]):
             out.print(f"  {moment.astimezone(SHANGHAI):%Y-%m-%d %H:%M}  {said}", markup=False, highlight=False)
+        for one in recalls:
+            told = ", ".join(DATA_KINDS[kind].en for kind in one["data_kinds"]) or "nothing about people"
+            state = "locked" if one["is_locked"] else "readable"
+            out.print(f"recalled by {one['by']}: {one['persons']} persons; {told}; {state}", markup=False)
+            out.print(f"  cause: {one['cause']}", markup=False)
+            out.print(f"  measures: {one['measures'] or '—'}", markup=False)
+            out.print(f"  request to destroy: {one['request'] or 'not written yet'}", markup=False)
 
 
 @app.command("resolve")
@@ -120,6 +128,53 @@ def mail_resolve(
                 at=now,
             )
         out.print(f"mail {number} is booked as {outcome}")
+
+
+@app.command("recall")
+def mail_recall(
+    number: Annotated[int, typer.Argument(help="The mail's number, from `huifang mail list`.")],
+    by: By,
+    reason: Annotated[str, typer.Option(help="What happened: the cause that goes on record.")],
+    measures: Annotated[str, typer.Option(help="What was done besides, such as a call to the recipient.")] = "",
+) -> None:
+    """A mail went to the wrong recipient: put it on record, ask him to destroy it, write to him for that branch no more."""
+    from flows.recall import book_recall, send_request
+    from models.recall import DATA_KINDS
+    from models.tables import NOT_DELIVERED
+    from tasks import records
+    from tasks.settings import Settings
+    from tasks.store import Busy, open_store
+
+    with errors():
+        settings, now = Settings(), datetime.now(UTC)
+        store, who, why = open_store(settings), person(by), person(reason)
+        with store.begin() as session:
+            known = records.recall_of(session, number)
+            is_asked = known is not None and records.request_of(session, known) not in ("", *NOT_DELIVERED)
+        if known is None or is_asked:
+            booked = book_recall(store, number, by=who, reason=why, measures=" ".join(measures.split()), now=now)
+            told = ", ".join(DATA_KINDS[kind].en for kind in booked.data_kinds) or "nothing about people"
+            out.print(f"mail {number} is recalled by {who}: {booked.persons} persons, {told}", markup=False)
+            locked = (
+                "its workbook is locked, and the key was never mailed" if booked.is_locked else "its text was readable"
+            )
+            out.print(f"{locked}; branch {booked.recipient} is not written to there any more", markup=False)
+        else:
+            out.print(
+                f"mail {number} was recalled by {known.decided_by}; its request to destroy is not out", markup=False
+            )
+        try:
+            state = send_request(settings, store, number, now=now)
+        except Busy:
+            state = ""
+        if state == "sent":
+            out.print("the request to destroy is sent; correct the roster, the next run writes to the right address")
+        else:
+            err.print(
+                f"the request to destroy {'is ' + state if state else 'waits'}: "
+                f"`huifang mail recall {number} …` tries again; call the recipient meanwhile", markup=False,
+            )  # fmt: skip
+            raise typer.Exit(1)
 
 
 @app.command("stop")

@@ -14,7 +14,10 @@ from cli.common import AsOf, day_of, err, errors, out
 
 def status(
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object: waiting, campaigns, pulls, mails, messages, mail_stopped.")
+        bool,
+        typer.Option(
+            "--json", help="One JSON object: waiting, campaigns, pulls, mails, messages, mail_stopped, recalls."
+        ),
     ] = False,
     as_of: AsOf = None,
 ) -> None:
@@ -34,7 +37,8 @@ def status(
             _show_status(found)
         holds = all(balance["holds"] for campaign in found["campaigns"] for balance in campaign["balances"])
         gaps = any(campaign["gaps"] for campaign in found["campaigns"])
-        if not holds or gaps or found["mail_stopped"] or is_for_a_person(found["waiting"]):
+        is_unasked = any(one["request"] != "sent" for one in found["recalls"])
+        if not holds or gaps or is_unasked or found["mail_stopped"] or is_for_a_person(found["waiting"]):
             raise typer.Exit(1)
 
 
@@ -64,6 +68,7 @@ def _status(settings: Any, store: Any, as_of: date) -> dict[str, Any]:
         pulls = records.pulls(session)
         mails = mail_counts(records.mails_of(session))
         messages = message_counts(records.verdicts_of(session), records.sightings(session))
+        recalls = records.recalls_of(session)
     stopped = None
     if stop is not None and stop.is_stopped:
         stopped = {"by": stop.decided_by, "reason": stop.reason, "since": stop.decided_at.isoformat()}
@@ -77,7 +82,7 @@ def _status(settings: Any, store: Any, as_of: date) -> dict[str, Any]:
         campaigns.append(plain)
     return {
         "as_of": as_of.isoformat(), "waiting": waiting, "campaigns": campaigns, "pulls": pulls, "mails": mails, "messages": messages,
-        "mail_stopped": stopped,
+        "mail_stopped": stopped, "recalls": recalls,
     }  # fmt: skip
 
 
@@ -95,6 +100,10 @@ def _show_status(found: dict[str, Any]) -> None:
         out.print(table)
     if stop := found["mail_stopped"]:
         out.print(f"all mail is stopped by {stop['by']}: {stop['reason']}; `huifang mail go` lets it out", markup=False)
+    for one in found["recalls"]:
+        state = f"request to destroy {one['request'] or 'not written yet'}"
+        said = f"mail {one['mail']} to {one['recipient']} was recalled by {one['by']} on {one['at']}: {one['persons']} persons, {state}"
+        out.print(said, markup=False, soft_wrap=True)
     show_waiting(found["waiting"], out)
     if not found["campaigns"] and found["waiting"]:
         return
@@ -142,4 +151,6 @@ def _show_gaps(campaigns: list[dict[str, Any]]) -> None:
         place = str(gap["row"] or "")
         table.add_row(campaign_id, gap["branch_no"], gap["role"], gap["code"], place, finding.write("en"))
     out.print(table)
-    out.print("`huifang roster check` says more; once corrected and pulled, the next dispatch mails those branches alone")
+    out.print(
+        "`huifang roster check` says more; once corrected and pulled, the next dispatch mails those branches alone"
+    )

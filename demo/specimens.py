@@ -90,6 +90,12 @@ def specimens(language: Language) -> dict[str, Specimen]:
         "number": 1, "public": "4032.24", "public_on": date(2026, 1, 5), "reason": say("录入有误", "wrong entry"),
         "by": say("林合规", "Lin Hegui"), "at": datetime(2026, 1, 5, 9, 0, tzinfo=UTC),
     }  # fmt: skip
+    recalled = {
+        "title": title, "period": "2026-03", "sent_at": datetime(2026, 3, 2, 1, 0, tzinfo=UTC), "number": 17,
+        "mail_subject": say(f"【回访名单】北京西城证券营业部：{title} 2026年3月", f"[Callback list] Beijing Xicheng: {title} March 2026"),
+        "is_locked": True, "return_address": "huifang@hq.example", "sender_name": sender_name,
+    }  # fmt: skip
+    another = say(f"【回执】北京西城证券营业部：{title} 2026年3月", f"[Receipt] Beijing Xicheng: {title} March 2026")
     branches = _branches(is_zh=is_zh)
     standing, (mine, silent) = _standing(branches, given_up), branches
     summary = {
@@ -131,6 +137,8 @@ def specimens(language: Language) -> dict[str, Specimen]:
             "attention": [silent, mine], "attention_left_off": 3, "silent": 1, "quarantined": 6,
             "sender_name": sender_name,
         },
+        "recall": recalled,
+        "recall__readable": recalled | {"is_locked": False, "number": 43, "mail_subject": another},
         "receipt": receipt | {"is_late": True, "due_on": date(2026, 3, 27), "problems_left_off": 12},
         "receipt__clean": receipt | {"rejected": 0, "problems": [], "attachment_names": []},
         "receipt__awaiting": receipt | {"rejected": 0, "problems": [], "awaiting": [lacking], "useless": useless},

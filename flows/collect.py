@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from models import CallbackError, findings, notices, returns, roster, sheets
 from models.calendar import SHANGHAI, Calendar
 from models.programme import Programme
+from models.recall import without_recalled
 from models.tables import Campaign, MailNotice, Message, ProgrammeYear, Verdict
 from tasks import board, lake, mail, mailbox, outbox, records, vault
 from tasks.settings import Settings, read_calendar
@@ -112,8 +113,8 @@ def judge_all(
     """Each waiting message judged and booked in one transaction of its own: verdict and row counts."""
     log, calendar = get_run_logger(), read_calendar(settings)
     with store.begin() as session:
-        contacts = records.snapshot_of(session, "roster", as_of)
-    valid = roster.valid_on(lake.read_roster(settings, contacts.path), as_of)
+        contacts, blocked = records.snapshot_of(session, "roster", as_of), records.recalled(session)
+    valid = roster.valid_on(without_recalled(lake.read_roster(settings, contacts.path), blocked), as_of)
     if valid.empty:
         raise EmptyRoster(
             f"nobody stands on the roster on {as_of}: every return would look like a stranger's; pull a roster first"
@@ -538,7 +539,8 @@ def build_receipts(
         return
     log = get_run_logger()
     with store.begin() as session:
-        valid = roster.valid_on(lake.read_roster(settings, records.snapshot_of(session, "roster", as_of).path), as_of)
+        contacts = lake.read_roster(settings, records.snapshot_of(session, "roster", as_of).path)
+        valid = roster.valid_on(without_recalled(contacts, records.recalled(session)), as_of)
         branches = lake.names_of(
             settings, records.snapshot_of(session, "branches", as_of).path, "branch_no", "branch_name"
         ) | {roster.HQ: settings.mail_name}

@@ -13,6 +13,7 @@ from models import credibility, roster, sheets
 from models import standing as figures
 from models.calendar import SHANGHAI, MissingCalendar
 from models.programme import CoverageGoal, Programme
+from models.recall import without_recalled
 from models.standing import Standing
 from models.tables import Campaign, ProgrammeYear, Report
 from tasks import board, lake, mail, outbox, records, vault
@@ -119,6 +120,7 @@ def standing_of(settings: Settings, session, campaign_id: str, as_of: date) -> S
             rows_sent_back=records.problem_rows(session, campaign.id),
             signals=signals_of(settings, session, campaign.id),
             gaps=[gap.plain() for found in records.open_gaps(session, campaign.id).values() for gap in found],
+            recalls=records.recalls_of(session, campaign.id),
             given_up=[one.given_up() for one in records.attempts_of(session, campaign.id) if one.aborted],
         ),
         as_of,
@@ -195,7 +197,8 @@ def build_feedback(
     with store.begin() as session:
         mails = records.mails_of(session, issued.id)
         judged = records.verdicts_of(session)
-        valid = roster.valid_on(lake.read_roster(settings, records.snapshot_of(session, "roster", as_of).path), as_of)
+        contacts = lake.read_roster(settings, records.snapshot_of(session, "roster", as_of).path)
+        valid = roster.valid_on(without_recalled(contacts, records.recalled(session)), as_of)
         cases = records.cases_shown(session, issued.id)
         refused = records.refused_addresses(session)
     median = figures.median_completion(standing)

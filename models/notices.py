@@ -1,7 +1,7 @@
 """What a notice says of a mail of ours: that it bounced, waits, arrived, or that a machine answered it.
 
 Judges what the sandbox read out of a notice, in the standard's forms (RFC 3464, RFC 8098) and in those that providers
-write instead. What may be believed stands in docs/decisions/0021. Knows no mailbox and no table of the store.
+write instead. What may be believed stands in docs/decisions/0022. Knows no mailbox and no table of the store.
 """
 
 from __future__ import annotations

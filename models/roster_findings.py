@@ -143,6 +143,13 @@ CODES: Mapping[str, Code] = {
         Label("邮件服务器已永久拒收该地址", "the mail server refused the address for good"),
         Label("改正地址；若地址无误，请邮箱管理员处理", "correct the address; if it is right, ask whoever runs the mailbox"),
     ),
+    "recalled": Code(
+        Label("曾误发至所登记的地址，该邮件已召回", "a mail to the address that is named went astray and was recalled"),
+        Label(
+            "改正地址；若地址确属本岗位，另起一行，valid_from 晚于召回日",
+            "name the right address; if it is this one after all, add a row with a valid_from after the day of the recall",
+        ),
+    ),
     "bad_dates": Code(
         Label("起止日期不能读取或止期早于起期", "dates that cannot be read, or an end before the beginning"),
         Label("按 yyyy-MM-dd 改正 valid_from、valid_to", "correct valid_from and valid_to, as yyyy-MM-dd"),

@@ -123,6 +123,8 @@ class Standing:
     """What makes self-reported rows look odd, by branch: signal, branch_no, rows, callers; the gravest signal first."""
     gaps: list[dict[str, Any]] = field(default_factory=list)
     """What kept lists at headquarters: branch_no, role, code, file, row, detail; see models/roster_findings.py."""
+    recalls: list[dict[str, Any]] = field(default_factory=list)
+    """Mails that went astray: mail, kind, campaign, recipient, persons, data_kinds, is_locked, cause, measures, by, at, request."""
     given_up: list[dict[str, Any]] = field(default_factory=list)
     """Attempts at the draw that were given up: number, public, public_on, by, at (in Shanghai), reason."""
 
@@ -234,6 +236,7 @@ def waits(standing: Standing) -> list[Wait]:
         Wait("mails_unknown", standing.mails.get("unknown", 0), "headquarters"),
         Wait("mails_failed", standing.mails.get("failed", 0), "headquarters"),
         Wait("mails_bounced", standing.mails.get("bounced", 0), "headquarters"),
+        Wait("recalls_unasked", sum(one["request"] != "sent" for one in standing.recalls), "headquarters"),
         Wait("quarantined", standing.messages.get("quarantined", 0), "headquarters"),
         Wait("held", standing.messages.get("held", 0), "headquarters"),
         Wait("silent", int(states.get("silent", 0)), "branch"),
@@ -288,6 +291,7 @@ class Facts:
     signals: pd.DataFrame
     """As models.credibility finds them."""
     gaps: list[dict[str, Any]] = field(default_factory=list)
+    recalls: list[dict[str, Any]] = field(default_factory=list)
     given_up: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -339,6 +343,7 @@ def stand(facts: Facts, as_of: date) -> Standing:
         branches=branches,
         signals=_signals(facts.signals),
         gaps=facts.gaps,
+        recalls=facts.recalls,
         given_up=facts.given_up,
     )
 

@@ -189,6 +189,27 @@ def test_an_attempt_at_the_draw_that_was_given_up_stands_on_the_page():
     )
 
 
+def test_a_recalled_mail_stands_on_the_page_with_what_the_law_asks_for():
+    recall = {
+        "mail": 17, "kind": "assignment", "campaign": "daily_risk-2026-03", "recipient": "0002", "persons": 96, "by": "Lin",
+        "data_kinds": ["masked_name", "phone"], "is_locked": True, "cause": "<b>moved</b>", "measures": "rang him",
+        "at": "2026-03-02 10:12", "request": "sent",
+    }  # fmt: skip
+    told = page(replace(troubled(), recalls=[recall]), language="en")
+    for words in (
+        "96",
+        "phone numbers; the attachment is locked",
+        "&lt;b&gt;moved",
+        "Request to destroy: Sent",
+        "rang him",
+    ):
+        assert words in told
+    assert "recalls_unasked" not in {wait.kind for wait in waits(replace(troubled(), recalls=[recall]))}
+    asked = replace(troubled(), recalls=[recall | {"request": ""}])
+    assert "recalls_unasked" in {wait.kind for wait in waits(asked)}
+    assert 'id="recalls"' not in page(troubled())
+
+
 def test_the_page_fetches_nothing_and_carries_its_hashes():
     text = page(related=[troubled()])
     assert "http" not in re.sub(r'<meta http-equiv="[^"]*"', "", text)

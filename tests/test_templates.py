@@ -179,6 +179,8 @@ def test_a_branch_name_cannot_write_html_or_lines_of_its_own(language: str) -> N
             hurt["branch"] = facts["branch"] | {"branch_name": evil}
         if "public" in facts:
             hurt["public"] = evil
+        if "mail_subject" in facts:
+            hurt["mail_subject"] = evil
         if "attention" in facts:
             hurt["attention"] = [SILENT | {"branch_name": evil}]
         if "cases" in facts and isinstance(facts["cases"], list):

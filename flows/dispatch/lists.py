@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from models import roster, sheets
 from models.programme import Programme
+from models.recall import without_recalled
 from models.roster_findings import Finding, check_roster
 from models.tables import Campaign, ProgrammeYear
 from tasks import board, lake, lock, mail, outbox, records, vault
@@ -38,9 +39,11 @@ def plan_lists(
     staff_snapshot = records.optional_snapshot(session, "staff", as_of)
     staff = lake.read_staff(settings, staff_snapshot.path) if staff_snapshot else None
     refused = records.refused_addresses(session)
+    blocked = records.recalled(session)
     usable = roster.usable_on(
-        lake.read_roster(settings, contacts.path), as_of, staff=staff, domains=settings.company_domains
-    )
+        without_recalled(lake.read_roster(settings, contacts.path), blocked), as_of, staff=staff,
+        domains=settings.company_domains,
+    )  # fmt: skip
     usable = usable[~usable["email"].isin(refused)]
     recipients = {branch_no: roster.recipient(usable, branch_no, reader) for branch_no, reader in readers.items()}
     missing = {branch_no: (readers[branch_no],) for branch_no, to in recipients.items() if to is None}
@@ -55,7 +58,8 @@ def plan_lists(
         to = recipients[str(branch_no)]
         if to is None:
             if not any(gap.branch_no == branch_no for gap in gaps):
-                gaps.append(Finding("missing_role", True, str(branch_no), readers[str(branch_no)]))
+                why = "recalled" if any(branch_no == branch for branch, _ in blocked) else "missing_role"
+                gaps.append(Finding(why, True, str(branch_no), readers[str(branch_no)]))
         elif fault := fault_of_key(settings, str(branch_no)):
             gaps.append(Finding("key_damaged", True, str(branch_no), to.role, detail=fault))
         else:

@@ -26,6 +26,7 @@ from models.calendar import SHANGHAI
 from models.credibility import SIGNALS
 from models.feedback import Estimate, clauses
 from models.outcomes import OUTCOMES
+from models.recall import DATA_KINDS
 from models.roster_findings import ROLES, Finding
 from models.standing import Outlook, Standing, outlook, waits
 from tasks.board.words import Words, number, whole_percent, words_in
@@ -142,6 +143,7 @@ def report_page(standing: Standing, *, related: Sequence[Standing] = (), written
         violations=words.named(_worst_first(standing.violations), "violations"),
         signals=_signals(standing, "zh_CN" if language == "zh_CN" else "en"),
         gaps=_gaps(standing, "zh_CN" if language == "zh_CN" else "en"),
+        recalls=_recalls(standing, "zh_CN" if language == "zh_CN" else "en"),
         results=words.named(standing.case_results, "results"),
         excluded=words.named(standing.excluded, "reasons"),
         shortfalls=words.named(standing.shortfalls, "shortfalls"),
@@ -172,6 +174,13 @@ def _signals(standing: Standing, language: Literal["zh_CN", "en"]) -> list[dict[
     return [
         {**row, "name": SIGNALS[row["signal"]].text(language), "branch_name": names.get(row["branch_no"], "")}
         for row in standing.signals
+    ]
+
+
+def _recalls(standing: Standing, language: Literal["zh_CN", "en"]) -> list[dict[str, Any]]:
+    """The mails that went astray, with the kinds of data in words."""
+    return [
+        {**one, "kinds": [DATA_KINDS[kind].text(language) for kind in one["data_kinds"]]} for one in standing.recalls
     ]
 
 

@@ -78,6 +78,14 @@ from tasks.records.notices import (
     outcomes_of,
     was_delivered,
 )
+from tasks.records.recalls import (
+    persons_in,
+    recall_of,
+    recalled,
+    recalls_of,
+    request_of,
+    request_role,
+)
 from tasks.records.returns import (
     add_evidence,
     add_problems,
@@ -192,6 +200,7 @@ __all__ = [
     "outcome_of",
     "outcomes_of",
     "periods_of_campaigns",
+    "persons_in",
     "planned_load",
     "problem_rows",
     "problems_of",
@@ -199,6 +208,9 @@ __all__ = [
     "programmes_of_year",
     "pulls",
     "quota_of",
+    "recall_of",
+    "recalled",
+    "recalls_of",
     "receipts_owed",
     "receipts_since",
     "recordings",
@@ -206,6 +218,8 @@ __all__ = [
     "released",
     "replaced_ids",
     "report_with",
+    "request_of",
+    "request_role",
     "returned_kind",
     "rows_as_of",
     "rows_reported",
