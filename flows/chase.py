@@ -10,7 +10,6 @@ from prefect import flow, get_run_logger
 from models import assignment, findings, roster, sheets
 from models.calendar import SHANGHAI, Calendar
 from models.programme import Programme
-from models.recall import without_recalled
 from models.tables import Campaign, ProgrammeYear
 from tasks import board, lake, lock, mail, outbox, records, vault
 from tasks.settings import Settings, read_calendar
@@ -112,8 +111,8 @@ def ask_self_checks(
         customers = lake.customers_of(
             settings, records.snapshot_by_id(session, year.snapshots["customers"]).path, pending["customer_id"]
         )
-        contacts = lake.read_roster(settings, records.snapshot_of(session, "roster", as_of).path)
-        valid = roster.valid_on(without_recalled(contacts, records.recalled(session)), as_of)
+        blocked = records.recalled(session)
+        valid = lake.usable_contacts(settings, *records.contacts_of(session, as_of), as_of, blocked)
         branches = lake.names_of(
             settings, records.snapshot_of(session, "branches", as_of).path, "branch_no", "branch_name"
         )
@@ -227,8 +226,8 @@ def remind(
         cases = records.cases_due(session, issued.id)
         mails = records.mails_of(session, issued.id)
         verdicts, sent_back = records.last_verdicts(session, issued.id), records.problem_rows(session, issued.id)
-        contacts = lake.read_roster(settings, records.snapshot_of(session, "roster", as_of).path)
-        valid = roster.valid_on(without_recalled(contacts, records.recalled(session)), as_of)
+        blocked = records.recalled(session)
+        valid = lake.usable_contacts(settings, *records.contacts_of(session, as_of), as_of, blocked)
         branches = lake.names_of(
             settings, records.snapshot_of(session, "branches", as_of).path, "branch_no", "branch_name"
         ) | {roster.HQ: settings.mail_name}

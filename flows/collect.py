@@ -539,8 +539,8 @@ def build_receipts(
         return
     log = get_run_logger()
     with store.begin() as session:
-        contacts = lake.read_roster(settings, records.snapshot_of(session, "roster", as_of).path)
-        valid = roster.valid_on(without_recalled(contacts, records.recalled(session)), as_of)
+        blocked = records.recalled(session)
+        valid = lake.usable_contacts(settings, *records.contacts_of(session, as_of), as_of, blocked)
         branches = lake.names_of(
             settings, records.snapshot_of(session, "branches", as_of).path, "branch_no", "branch_name"
         ) | {roster.HQ: settings.mail_name}

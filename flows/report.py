@@ -13,7 +13,6 @@ from models import credibility, roster, sheets
 from models import standing as figures
 from models.calendar import SHANGHAI, MissingCalendar
 from models.programme import CoverageGoal, Programme
-from models.recall import without_recalled
 from models.standing import Standing
 from models.tables import Campaign, ProgrammeYear, Report
 from tasks import board, lake, mail, outbox, records, vault
@@ -197,8 +196,8 @@ def build_feedback(
     with store.begin() as session:
         mails = records.mails_of(session, issued.id)
         judged = records.verdicts_of(session)
-        contacts = lake.read_roster(settings, records.snapshot_of(session, "roster", as_of).path)
-        valid = roster.valid_on(without_recalled(contacts, records.recalled(session)), as_of)
+        blocked = records.recalled(session)
+        valid = lake.usable_contacts(settings, *records.contacts_of(session, as_of), as_of, blocked)
         cases = records.cases_shown(session, issued.id)
         refused = records.refused_addresses(session)
     median = figures.median_completion(standing)

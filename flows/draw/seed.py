@@ -10,7 +10,6 @@ from prefect import get_run_logger
 from models import campaign, roster
 from models.calendar import Period
 from models.programme import ChainSeed, Programme
-from models.recall import without_recalled
 from models.tables import Campaign, ProgrammeYear, Seed
 from tasks import lake, mail, outbox, records
 from tasks.settings import Settings
@@ -64,8 +63,8 @@ def mail_commitment(
     log = get_run_logger()
     with store.begin() as session:
         chain = records.chain_of(session, year)
-        contacts = lake.read_roster(settings, records.snapshot_of(session, "roster", as_of).path)
-        valid = roster.valid_on(without_recalled(contacts, records.recalled(session)), as_of)
+        blocked = records.recalled(session)
+        valid = lake.usable_contacts(settings, *records.contacts_of(session, as_of), as_of, blocked)
         mails = records.mails_of(session, issued.id)
         attempts = records.attempts_of(session, issued.id)
     assert chain is not None, "a campaign is committed after its chain"

@@ -16,11 +16,12 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
 
 import duckdb
 import ibis
@@ -35,6 +36,8 @@ from models.extracts import SourceFile, split_fault
 from models.frame import activity, contradictions
 from models.framing import FramingError
 from models.profile import Profile
+from models.recall import without_recalled
+from models.roster import usable_on
 from tasks.lake.engine import (
     LakeError,
     cluster,
@@ -61,7 +64,7 @@ __all__ = [
     "counts_of", "customers_of", "find_files", "keep", "names_of", "open_activity", "open_file", "open_table",
     "read_look", "read_rejected", "read_reported", "read_roster", "read_roster_file", "read_staff",
     "read_text", "read_written_roster", "relations_of", "sql_of",
-    "take_in", "text_pieces", "text_sha256", "try_files", "write_table", "write_text",
+    "take_in", "text_pieces", "text_sha256", "try_files", "usable_contacts", "write_table", "write_text",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -335,6 +338,22 @@ def open_file(settings: Settings, path: str, con: Backend) -> ir.Table:
 def read_roster(settings: Settings, path: str) -> pd.DataFrame:
     """The accepted roster of a snapshot: branch_no, role, contact_name, email, valid_from, valid_to (None when open)."""
     return _read_small(settings, path)
+
+
+def usable_contacts(
+    settings: Settings,
+    roster_path: str,
+    staff_path: str | None,
+    day: date,
+    recalled: Mapping[tuple[str, str], date] = MappingProxyType({}),
+) -> pd.DataFrame:
+    """Who may be written to on a day by the snapshots of roster and staff; see models.roster.usable_on.
+
+    recalled: addresses that a branch's mail was recalled from; see models.recall.without_recalled.
+    """
+    staff = _read_small(settings, staff_path) if staff_path else None
+    named = without_recalled(_read_small(settings, roster_path), recalled)
+    return usable_on(named, day, staff=staff, domains=settings.company_domains)
 
 
 def customers_of(settings: Settings, path: str, ids: pd.Series[str]) -> pd.DataFrame:

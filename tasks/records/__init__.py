@@ -118,6 +118,7 @@ from tasks.records.returns import (
 from tasks.records.snapshots import (
     NoSnapshot,
     add_pull,
+    contacts_of,
     newest_pull,
     optional_snapshot,
     pulls,
@@ -161,6 +162,7 @@ __all__ = [
     "cases_shown",
     "cases_to_mail",
     "chain_of",
+    "contacts_of",
     "current_rows",
     "decisions_on",
     "drawn_campaigns",

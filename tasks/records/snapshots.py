@@ -165,6 +165,12 @@ def optional_snapshot(session: Session, table: str, day: date) -> Snapshot | Non
         return None
 
 
+def contacts_of(session: Session, day: date) -> tuple[str, str | None]:
+    """Where the roster of a day lies, and the staff whom it may name, if any were pulled."""
+    staff = optional_snapshot(session, "staff", day)
+    return snapshot_of(session, "roster", day).path, staff.path if staff else None
+
+
 def snapshot_by_id(session: Session, snapshot_id: int) -> Snapshot:
     """A snapshot that a frozen base was made from."""
     return session.get_one(Snapshot, snapshot_id)
