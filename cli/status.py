@@ -115,7 +115,7 @@ def _show_status(found: dict[str, Any]) -> None:
     for campaign in found["campaigns"]:
         table.add_column(campaign["campaign"], justify="right")
     keys = (
-        "base", "eligible", "excluded", "waived", "goal", "drawn", "reserve", "assigned", "completed", "open", "overdue",
+        "base", "eligible", "excluded", "waived", "goal", "drawn", "reserve", "assigned", "completed", "open", "awaiting", "overdue",
         "replaced", "withdrawn", "expired", "completed_year", "mails", "messages", "findings", "cases", "opinions",
     )  # fmt: skip
     for key in keys:

@@ -387,7 +387,7 @@ def _answer_branch(home: Path, branch_no: str, seed: int, as_of: date, now: date
             found.read[key] = "read"
             for first_key, fault in faults.items():
                 if not fault["corrected_by"] and _names_rows(mail, fault["title"]):
-                    # The receipt names wrong rows but brings no sheet: the clerk opens the list once more.
+                    # The clerk leaves the receipt's correction sheet aside and opens the list once more.
                     first_address, first_path = files[first_key]
                     then = date.fromisoformat(fault["as_of"]), datetime.fromisoformat(fault["now"])
                     first = _Desk(
@@ -681,6 +681,8 @@ def _find_table(book: openpyxl.Workbook, file_name: str) -> _List | None:
     for page in book.worksheets:
         for row in page.iter_rows():
             titles = {str(cell.value).strip(" *＊\n").casefold(): cell.column for cell in row if cell.value}
+            if not {"需改正", "to correct"}.isdisjoint(titles):
+                return None  # a correction sheet: this clerk would rather open the list once more
             columns = {keys[title]: place for title, place in titles.items() if title in keys}
             if "row_code" in columns and ("outcome" in columns or "truth" in columns):
                 wanted = set(TITLES) & set(columns)

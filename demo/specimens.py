@@ -76,7 +76,7 @@ def specimens(language: Language) -> dict[str, Specimen]:
         "sheet": "callback_sheet", "received_at": datetime(2026, 3, 30, 1, 5, tzinfo=UTC), "reference": "9f2c41ab",
         "accepted": 81, "rejected": 4, "files": 0, "open_again": 3, "problems": [problem, stranger],
         "problems_left_off": 0, "is_late": False, "awaiting": [], "useless": [], "key_place": brought["key_place"],
-        "attachment_names": [file("更正表_回访登记表", "Correction_Callback sheet", "_9f2c41ab")],
+        "attachment_names": [file("更正表_回访登记表", "Correction_Callback sheet", "_9f2c4107")],
     }  # fmt: skip
     commitment = {
         "title": title, "period": "2026-01", "number": 1, "programme_year": "daily_risk-2026",

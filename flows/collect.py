@@ -1,25 +1,30 @@
 """Collect: fetch what came back, judge whose it is and what counts, keep the evidence, answer with a receipt."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Set
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from prefect import flow, get_run_logger, task
 from sqlalchemy.orm import Session
 
-from models import CallbackError, findings, notices, returns, roster, sheets
+from models import CallbackError, evidence, findings, notices, returns, roster, sheets
 from models.calendar import SHANGHAI, Calendar
+from models.evidence import EvidenceKind
+from models.outcomes import Label, Language
 from models.programme import Programme
 from models.recall import without_recalled
 from models.tables import Campaign, MailNotice, Message, ProgrammeYear, Verdict
-from tasks import board, lake, mail, mailbox, outbox, records, vault
+from tasks import board, lake, lock, mail, mailbox, outbox, records, vault
 from tasks.settings import Settings, read_calendar
 from tasks.store import Store, open_store, record
 
 SHOWN_PROBLEMS = 40
 """Rows a receipt lists; the rest is counted."""
+CORRECTION = Label("更正表", "Correction")
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
 class EmptyRoster(CallbackError):
@@ -271,7 +276,7 @@ def expected_rows(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The calls and cases returns may answer, with the names and phones as their sheets show them.
 
-    Staff are names by staff number. A call also says who may not have made it.
+    Staff are names by staff number. A call also says who may not have made it, and both which evidence is asked for.
     """
     with store.begin() as session:
         calls, cases = records.calls_expected(session), records.cases_expected(session)
@@ -304,6 +309,12 @@ def expected_rows(
         for y, sent, opened in zip(cases["programme_year_id"], cases["delivered_at"], cases["opened_on"], strict=True)
     ]
     cases["due_on"] = pd.Series(due, dtype="object", index=cases.index)
+    calls["evidence"] = pd.Series(
+        [rules[y].evidence.calls for y in calls["programme_year_id"]], dtype="object", index=calls.index
+    )
+    cases["evidence"] = pd.Series(
+        [rules[y].evidence.self_check for y in cases["programme_year_id"]], dtype="object", index=cases.index
+    )
     return calls, cases
 
 
@@ -351,7 +362,7 @@ def book_return(
     checked = returns.judge_rows(
         sheets.SELF_CHECK, opened, cases, keys, branch_no=branch_no, as_of=as_of, language=settings.language
     )
-    matched = returns.match_files(opened, keys)
+    matched = own_files(returns.match_files(opened, keys), calls, cases, branch_no)
     verdict, reason = returns.message_verdict([called, checked], files_matched=len(matched))
     kept = [
         (file, *vault.keep_evidence(settings, Path(file.path)), matched.get(file.part, ("", None)))
@@ -359,14 +370,6 @@ def book_return(
         if not file.is_workbook
     ]
     with store.begin() as session:
-        added = records.add_return_rows(session, message.id, called.accepted, booked_on=as_of)
-        new_checks = records.add_self_checks(session, message.id, checked.accepted, booked_on=as_of)
-        records.add_problems(session, message.id, called.problems)
-        records.add_problems(session, message.id, checked.problems)
-        found = records.open_findings(session, added, found_on=as_of)
-        items = [("assignment", int(i)) for i in called.accepted["assignment_id"]]
-        items += [("case", int(i)) for i in checked.accepted["case_id"]]
-        settle_proved(session, message, branch_no, items, now=now)
         new_evidence = 0
         for file, sha256, path, (kind, item) in kept:
             new_evidence += records.add_evidence(
@@ -379,7 +382,24 @@ def book_return(
                 item_kind=kind,
                 item_id=item,
                 path=path,
+                kind=evidence.file_kind(file.media_type, file.name),
+                seconds=file.seconds,
+                fault=evidence.file_fault(file.media_type, file.size_bytes, file.seconds, file.fault),
             )
+        session.flush()
+        complete_calls, complete_checks = (
+            keep_open(session, judged.accepted, sheet, tasks)
+            for judged, sheet, tasks in ((called, sheets.CALLBACK, calls), (checked, sheets.SELF_CHECK, cases))
+        )
+        added = records.add_return_rows(session, message.id, complete_calls, booked_on=as_of)
+        new_checks = records.add_self_checks(session, message.id, complete_checks, booked_on=as_of)
+        close_rows(session, message.id, set(matched.values()), calls, cases, as_of=as_of)
+        records.add_problems(session, message.id, called.problems)
+        records.add_problems(session, message.id, checked.problems)
+        found = records.open_findings(session, added, found_on=as_of)
+        items = [("assignment", int(i)) for i in called.accepted["assignment_id"]]
+        items += [("case", int(i)) for i in checked.accepted["case_id"]]
+        settle_proved(session, message, branch_no, items, now=now)
         accepted = len(called.accepted) + len(checked.accepted)
         rejected = called.rows_rejected + checked.rows_rejected
         if accepted and not rejected and not added and not new_checks and not new_evidence:
@@ -391,7 +411,7 @@ def book_return(
                 verdict,
                 reason,
                 branch_no=branch_no,
-                campaign_id=_campaign_of(session, called, checked, calls, cases, branch_no),
+                campaign_id=_campaign_of(session, called, checked, calls, cases, branch_no, set(matched.values())),
                 accepted=accepted,
                 rejected=rejected,
                 is_late=late,
@@ -418,17 +438,89 @@ def book_return(
     return {verdict: 1, "rows_accepted": accepted, "rows_rejected": rejected, "findings": found}
 
 
-def _campaign_of(session, called, checked, calls: pd.DataFrame, cases: pd.DataFrame, branch_no: str) -> str | None:  # type: ignore[no-untyped-def]
-    """The campaign most rows of a message belong to, or else the last one whose list the branch was sent."""
+def own_files(
+    matched: dict[int, tuple[sheets.ItemKind, int]], calls: pd.DataFrame, cases: pd.DataFrame, branch_no: str
+) -> dict[int, tuple[sheets.ItemKind, int]]:
+    """The files that name a row which the sender may answer."""
+    own = set()
+    for kind, tasks in (("assignment", calls), ("case", cases)):
+        named = tasks[tasks[f"{kind}_id"].isin({item for of, item in matched.values() if of == kind})]
+        theirs = named if branch_no == roster.HQ else named[named["branch_no"] == branch_no]
+        own |= {(kind, int(item)) for item in theirs[f"{kind}_id"]}
+    return {part: item for part, item in matched.items() if item in own}
+
+
+def keep_open(session: Session, accepted: pd.DataFrame, sheet: sheets.Sheet, tasks: pd.DataFrame) -> pd.DataFrame:
+    """Accepted rows with what they await; those whose evidence is missing do not complete."""
+    ids = [int(item) for item in accepted[f"{sheet.item}_id"]]
+    held = records.evidence_held(session, sheet.item, ids)
+    return returns.hold_open(accepted, sheet, asked_of(tasks, sheet, ids), held)
+
+
+def asked_of(tasks: pd.DataFrame, sheet: sheets.Sheet, ids: Collection[int]) -> dict[int, tuple[EvidenceKind, ...]]:
+    """Which evidence the programmes of some tasks ask for."""
+    mine = tasks[tasks[f"{sheet.item}_id"].isin(set(ids))]
+    return dict(zip(mine[f"{sheet.item}_id"].astype(int), mine["evidence"], strict=True))
+
+
+def close_rows(
+    session: Session,
+    message_id: int,
+    items: Set[tuple[sheets.ItemKind, int]],
+    calls: pd.DataFrame,
+    cases: pd.DataFrame,
+    *,
+    as_of: date,
+) -> None:
+    """Rows that waited for what has come now are booked again with it; with all of it they complete."""
+    for sheet, tasks in ((sheets.CALLBACK, calls), (sheets.SELF_CHECK, cases)):
+        ids = {item for kind, item in items if kind == sheet.item}
+        if not ids:
+            continue
+        asked, held = asked_of(tasks, sheet, ids), records.evidence_held(session, sheet.item, ids)
+        due = dict(zip(tasks[f"{sheet.item}_id"], tasks["due_on"], strict=True))
+        for row in records.rows_awaiting(session, sheet.item, ids):
+            item = int(getattr(row, f"{sheet.item}_id"))
+            said = {column.key: getattr(row, column.key) for column in row.__table__.columns}
+            if sheet is sheets.CALLBACK:
+                said["completes"] = True
+            missing = ",".join(returns.evidence_missing(sheet, said, asked.get(item, ()), held.get(item, set())))
+            if missing == row.awaits:
+                continue
+            content = returns.content_of_booked(sheet, item, said)
+            records.add_version(
+                session,
+                row,
+                message_id=message_id,
+                booked_on=as_of,
+                is_late=as_of > due[item],
+                awaits=missing,
+                content_sha256=returns.content_awaiting(content, missing),
+                **({"completes": not missing} if sheet is sheets.CALLBACK else {}),
+            )
+
+
+def _campaign_of(  # type: ignore[no-untyped-def]
+    session,
+    called,
+    checked,
+    calls: pd.DataFrame,
+    cases: pd.DataFrame,
+    branch_no: str,
+    items: Set[tuple[sheets.ItemKind, int]],
+) -> str | None:
+    """The campaign most rows and files of a message belong to, or else the last one whose list the branch was sent."""
+    files = {kind: {item for of, item in items if of == kind} for kind in ("assignment", "case")}
     named = [
         *calls.loc[
             calls["assignment_id"].isin(
-                {*called.accepted["assignment_id"], *called.problems["assignment_id"].dropna()}
+                {*called.accepted["assignment_id"], *called.problems["assignment_id"].dropna(), *files["assignment"]}
             ),
             "campaign_id",
         ],
         *cases.loc[
-            cases["case_id"].isin({*checked.accepted["case_id"], *checked.problems["case_id"].dropna()}), "campaign_id"
+            cases["case_id"].isin({*checked.accepted["case_id"], *checked.problems["case_id"].dropna(), *files["case"]}),
+            "campaign_id",
         ],
     ]
     if named:
@@ -547,7 +639,8 @@ def build_receipts(
         refused = records.refused_addresses(session)
         midnight = now.astimezone(SHANGHAI).replace(hour=0, minute=0, second=0, microsecond=0)
         answered = Counter(records.receipts_since(session, midnight))
-    key = vault.row_keys(settings)[0]
+    keys = vault.row_keys(settings)
+    key, places = keys[0], returned_rows(settings, store, owed, keys)
     titles = {c.key: c.label.text(settings.language) for sheet in sheets.SHEETS.values() for c in sheet.columns}
     for judged in owed.itertuples():
         with store.begin() as session:
@@ -555,6 +648,8 @@ def build_receipts(
             year = session.get_one(ProgrammeYear, campaign.programme_year_id)
             problems = records.problems_of(session, int(judged.message_id))
             files, open_again = records.brought_by(session, int(judged.message_id))
+            kept_open = records.rows_kept_open(session, int(judged.message_id))
+            useless = records.files_without_use(session, int(judged.message_id))
             message = session.get_one(Message, int(judged.message_id))
             due_on = records.due_of(session, campaign.id, str(judged.branch_no))
             kind = records.returned_kind(session, int(judged.message_id))
@@ -589,6 +684,14 @@ def build_receipts(
             }
             for row in problems.head(SHOWN_PROBLEMS).itertuples()
         ]
+        booked = {(row["item_kind"], int(row["item_id"])): row for row in kept_open}
+        to_correct = returns.correct_rows(
+            problems, booked, places.get(int(judged.message_id), {}), settings.language, key
+        )
+        sheets_back = correction_sheets(
+            settings, store, to_correct, campaign, rules, to, branches.get(to.branch_no, to.branch_no),
+            message.sha256[:8], as_of=as_of,
+        )  # fmt: skip
         words = mail.render(
             "receipt",
             settings.language,
@@ -605,10 +708,119 @@ def build_receipts(
             is_late=bool(judged.is_late),
             files=files,
             open_again=open_again,
+            awaiting=[awaiting_words(*item, row["awaits"], key, settings.language) for item, row in booked.items()],
+            useless=[useless_words(row, key, settings.language) for row in useless.itertuples()],
+            attachment_names=[sheet.filename for sheet in sheets_back],
+            key_place=settings.key_words,
             due_on=due_on,
             return_address=settings.mail_from,
             sender_name=settings.mail_name,
         )
         yield outbox.write(
-            settings, "receipt", campaign.id, str(judged.branch_no), role, sequence, to.email, words, now=now
+            settings, "receipt", campaign.id, str(judged.branch_no), role, sequence, to.email, words, now=now,
+            attachments=tuple(sheets_back),
+        )  # fmt: skip
+
+
+def awaiting_words(kind: sheets.ItemKind, item: int, awaits: str, key: sheets.RowKey, language: Language) -> dict[str, Any]:
+    """One row that is kept open: its code, which kinds of file are missing, and a name for each."""
+    code = sheets.row_code(kind, item, key)
+    missing = [each for each in evidence.KINDS if each in awaits.split(",")]
+    return {
+        "task": code,
+        "missing": [evidence.KINDS[each].text(language) for each in missing],
+        "names": [f"{code}_{evidence.NAMED[each].text(language)}" for each in missing],
+    }
+
+
+def useless_words(file: Any, key: sheets.RowKey, language: Language) -> dict[str, Any]:
+    """One file that is no evidence: its number in the mail, the row it names, and what is wrong with it ('' for no row)."""
+    code = sheets.row_code(file.item_kind, int(file.item_id), key) if file.item_kind else ""
+    return {
+        "part": int(file.part), "task": code, "fault": evidence.FAULTS[file.fault].text(language) if file.fault else "",
+    }  # fmt: skip
+
+
+def returned_rows(
+    settings: Settings, store: Store, owed: pd.DataFrame, keys: list[sheets.RowKey]
+) -> dict[int, returns.Returned]:
+    """Of each message with rows sent back, its rows by place, by message id: it is taken apart once more.
+
+    What was sent back is booked by place and code, never by value; only the message itself has it.
+    """
+    with store.begin() as session:
+        faulty = records.messages_with_problems(session, [int(number) for number in owed["message_id"]])
+    owed = owed[owed["message_id"].isin(faulty)]
+    if owed.empty:
+        return {}
+    home, passwords = settings.home.resolve(), vault.branch_passwords(settings)
+    paths = [home / path for path in owed["path"]]
+    own = {path: passwords.get(str(branch), []) for path, branch in zip(paths, owed["branch_no"], strict=True)}
+    found = {}
+    for number, opened in zip(owed["message_id"], mailbox.open_messages(paths, {}, settings, own=own), strict=True):
+        found[int(number)] = {
+            kind: returns.find_returned(sheet, opened, keys) for kind, sheet in returns.SHEET_OF.items()
+        }
+    mailbox.forget_parts(settings)
+    return found
+
+
+def cases_due(settings: Settings, rules: Programme, listed: pd.DataFrame, cases: pd.DataFrame) -> list[date]:
+    """When each listed case is due, by the mail that brought it."""
+    calendar, delivered = read_calendar(settings), cases.set_index("case_id")["delivered_at"]
+    return [
+        findings.self_check_due(delivered[case], calendar, rules.self_check.workdays, rules.closing_hour)
+        for case in listed["case_id"]
+    ]
+
+
+def correction_sheets(
+    settings: Settings,
+    store: Store,
+    to_correct: dict[sheets.ItemKind, returns.ToCorrect],
+    campaign: Campaign,
+    rules: Programme,
+    to: roster.Recipient,
+    branch_name: str,
+    reference: str,
+    *,
+    as_of: date,
+) -> list[mail.Attachment]:
+    """The correction sheets that a receipt carries, locked as the lists are; none where no row is to be corrected."""
+    if not to_correct:
+        return []
+    try:
+        password = vault.branch_password(settings, to.branch_no)
+    except vault.BranchKeyError as error:
+        get_run_logger().warning("%s: no correction sheet for branch %s: %s", campaign.id, to.branch_no, error)
+        return []
+    title, key = rules.title.model_dump()[settings.language], vault.row_keys(settings)[0]
+    found = []
+    with store.begin() as session:
+        people = records.optional_snapshot(session, "staff", as_of)
+    staff = lake.names_of(settings, people.path, "staff_id", "staff_name") if people else {}
+    for item, (ids, correction) in to_correct.items():
+        with store.begin() as session:
+            listed = records.calls_listed(session, ids) if item == "assignment" else records.cases_listed(session, ids)
+            years = [session.get_one(ProgrammeYear, number) for number in listed["programme_year_id"].unique()]
+            paths = [records.snapshot_by_id(session, year.snapshots["customers"]).path for year in years]
+            delivered = records.cases_expected(session) if item == "case" else None
+        known = pd.concat([lake.customers_of(settings, path, listed["customer_id"]) for path in dict.fromkeys(paths)])
+        customers = known[~known.index.duplicated()]
+        kind: sheets.SheetKind = (
+            "self_check" if item == "case" else "hq_calls" if to.branch_no == roster.HQ else "callback"
         )
+        rows = (
+            sheets.case_rows(listed, customers, staff, cases_due(settings, rules, listed, delivered), key)
+            if delivered is not None
+            else sheets.call_rows(kind, listed, customers, staff, key)
+        )
+        content = sheets.write_sheet(
+            kind, rows, campaign=campaign.id, title=title, branch_no=to.branch_no, branch_name=branch_name,
+            language=settings.language, issued_on=as_of,
+            addressee=sheets.Addressee(to.role, f"{campaign.id}/{to.branch_no}-{reference}"), correction=correction,
+        )  # fmt: skip
+        words = (CORRECTION.text(settings.language), sheets.SHEETS[kind].name.text(settings.language))
+        name = "_".join([*words, title, campaign.period, to.branch_no, reference])
+        found.append(mail.Attachment(f"{name}.xlsx", lock.lock_workbook(content, password), XLSX))
+    return found

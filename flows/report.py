@@ -120,6 +120,7 @@ def standing_of(settings: Settings, session, campaign_id: str, as_of: date) -> S
             signals=signals_of(settings, session, campaign.id),
             gaps=[gap.plain() for found in records.open_gaps(session, campaign.id).values() for gap in found],
             recalls=records.recalls_of(session, campaign.id),
+            awaiting=records.evidence_awaited(session, campaign.id),
             given_up=[one.given_up() for one in records.attempts_of(session, campaign.id) if one.aborted],
         ),
         as_of,

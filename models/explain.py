@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from models.canonical import CUSTOMERS, allowed_codes
+from models.evidence import KINDS, EvidenceKind
 from models.outcomes import Label, Language
 from models.programme import (
     Capacity,
@@ -53,6 +54,13 @@ TABLES = {
     "roster": Label("收件人名册", "roster"),
     "staff": Label("员工", "staff"),
     "relations": Label("客户与员工关系", "relations"),
+}
+EVIDENCE_ASKED: dict[EvidenceKind, Label] = {
+    "recording": Label("电话回访的录音", "of a phone call its recording"),
+    "signature": Label("面访的客户签字扫描件", "of a visit a scan with the customer's signature"),
+    "contact": Label("再次回访的录音或客户签字扫描件", "the second call's recording or the customer's signature"),
+    "interview": Label("三方签字的访谈记录扫描件", "of an interview its record with three signatures"),
+    "register": Label("营运总监签字的登记表扫描件", "the register signed by the operations director"),
 }
 COLUMNS = {
     "status": Label("客户状态", "status"),
@@ -618,6 +626,24 @@ class _Tell:
             f"Questionnaire {rules.sheet.questionnaire}; customers with a developer on the day of the draw get the conduct "
             "form, the others the risk-warning form.",
         )
+        yield from self._evidence()
+
+    def _evidence(self) -> Iterator[str]:
+        """Which files keep a row open; nothing where none are asked for."""
+        asked = self._rules.evidence
+        parts: tuple[tuple[tuple[EvidenceKind, ...], Label], ...] = (
+            (asked.calls, Label("已完成的回访", "A completed call")),
+            (asked.self_check, Label("自查", "A self-check")),
+        )
+        for kinds, what in parts:
+            if not kinds:
+                continue
+            words = [EVIDENCE_ASKED[kind] for kind in KINDS if kind in kinds]
+            yield self._say(
+                f"{what.zh}须附佐证：{'；'.join(word.zh for word in words)}。佐证未到的，已填内容照收，但不计完成，直至佐证补齐。",
+                f"{what.en} needs evidence: {'; '.join(word.en for word in words)}. Until it is here the answers are kept and the "
+                "row stays open.",
+            )
 
     def mails(self) -> Iterator[str]:
         rules = self._rules
@@ -708,7 +734,7 @@ def _written(value: Any) -> str:
             return f"[{', '.join(map(str, value))}]"
         case BaseModel():
             shown = [f"{name}: {_written(each)}" for name, each in value if _written(each)]
-            return "{" + ", ".join(shown) + "}"
+            return "{" + ", ".join(shown) + "}" if shown else ""
     return str(value)
 
 

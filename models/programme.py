@@ -257,6 +257,15 @@ class Sheet(_Part):
         return self
 
 
+class Evidence(_Part):
+    """Which files keep an accepted row open until they are here."""
+
+    calls: tuple[Literal["recording", "signature"], ...] = ()
+    """Of a completed call: its recording where it was made by phone, the customer's signature where it was a visit."""
+    self_check: tuple[Literal["register", "contact", "interview"], ...] = ()
+    """Of a self-check: the signed register; recording or signature of the second contact; the record of an interview."""
+
+
 class Programme(_Part):
     """One version of one programme file."""
 
@@ -298,6 +307,8 @@ class Programme(_Part):
     """Whether compliance approves each draw before anything of it is mailed; never whoever started the draw."""
     attempts: Attempts
     sheet: Sheet = Sheet()
+    evidence: Evidence = Evidence()
+    """Which files a row needs besides its cells; without them it stays open."""
     list_to: Role
     self_check: SelfCheck
     reminders: tuple[Reminder, ...]
@@ -399,6 +410,7 @@ _LATER_KEYS: dict[str, Any] = {
     "approval": "none",
     "no_recontact": None,
     "sheet": {"questionnaire": "2026.1"},
+    "evidence": {"calls": [], "self_check": []},
 }
 
 OWN_REASONS = ("opened_after_base", "closed_before_base", "outside_population", "no_developer")

@@ -123,6 +123,8 @@ class Standing:
     """What makes self-reported rows look odd, by branch: signal, branch_no, rows, callers; the gravest signal first."""
     gaps: list[dict[str, Any]] = field(default_factory=list)
     """What kept lists at headquarters: branch_no, role, code, file, row, detail; see models/roster_findings.py."""
+    awaiting: dict[str, int] = field(default_factory=dict)
+    """Accepted rows that are kept open, by the kind of evidence they lack, see models/evidence.py; one may lack several."""
     recalls: list[dict[str, Any]] = field(default_factory=list)
     """Mails that went astray: mail, kind, campaign, recipient, persons, data_kinds, is_locked, cause, measures, by, at, request."""
     given_up: list[dict[str, Any]] = field(default_factory=list)
@@ -241,6 +243,7 @@ def waits(standing: Standing) -> list[Wait]:
         Wait("held", standing.messages.get("held", 0), "headquarters"),
         Wait("silent", int(states.get("silent", 0)), "branch"),
         Wait("overdue", standing.overdue, "branch"),
+        Wait("evidence", max(standing.awaiting.values(), default=0), "branch"),
         Wait("rows_rejected", int(standing.branches["rows_rejected"].sum()), "branch"),
         Wait("self_checks", waiting, "operations_director"),
         Wait("final_opinions", sum(standing.case_results.values()) - waiting, "compliance"),
@@ -291,6 +294,7 @@ class Facts:
     signals: pd.DataFrame
     """As models.credibility finds them."""
     gaps: list[dict[str, Any]] = field(default_factory=list)
+    awaiting: dict[str, int] = field(default_factory=dict)
     recalls: list[dict[str, Any]] = field(default_factory=list)
     given_up: list[dict[str, Any]] = field(default_factory=list)
 
@@ -343,6 +347,7 @@ def stand(facts: Facts, as_of: date) -> Standing:
         branches=branches,
         signals=_signals(facts.signals),
         gaps=facts.gaps,
+        awaiting=facts.awaiting,
         recalls=facts.recalls,
         given_up=facts.given_up,
     )

@@ -13,6 +13,7 @@ import pandera.errors
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openpyxl.utils import get_column_letter
 
 from models.cells import choice_words, clean_text, mask_name, read_choice, read_day, read_time
 from models.outcomes import ANSWERS, LEGAL_CONTENTS, OUTCOMES, Label, Questionnaire, QuestionnaireError, settle
@@ -343,7 +344,7 @@ def test_a_branch_name_writes_no_formula_and_no_code_of_the_printed_header(name:
     book = openpyxl.load_workbook(io.BytesIO(written(branch_name=f"&R{name}&&8", addressee=DIRECTOR)))
     table = book.worksheets[1]
     formulas = [cell.coordinate for row in table.iter_rows() for cell in row if cell.data_type == "f"]
-    evidence = [f"V{row}" for row in range(4, 9)]
+    evidence = [f"{get_column_letter(len(CALLBACK.columns))}{row}" for row in range(4, 9)]
     assert sorted(formulas) == sorted(["A2", *evidence])
     assert "2026-03-02" in table.oddHeader.left.text
     assert not table.oddHeader.right.text

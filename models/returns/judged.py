@@ -67,7 +67,6 @@ def judge_rows(
     """
     frames = FRAMES[sheet.item]
     item, glue = frames.item, "；" if language == "zh_CN" else "; "
-    rows: list[_Row] = []
     problems: list[dict[str, Any]] = []
     accepted: dict[int, dict[str, Any]] = {}
     conflicting: dict[int, list[dict[str, Any]]] = {}
@@ -79,25 +78,15 @@ def judge_rows(
     if is_truncated and opened.files and not opened.workbooks and sheet is CALLBACK:
         send_back("#1", 0, "", "truncated", None)
     is_attached = any(not workbook.depth for workbook in opened.workbooks)
-    ours = {label for declared in SHEETS.values() for label in declared.name}
     for number_of_book, workbook in enumerate(opened.workbooks, start=1):
         book = f"#{number_of_book}"
         if workbook.depth and is_attached and workbook.error and not is_truncated:
             # An old letter below the new one: only what is attached to the new one needs to be read.
             continue
-        if workbook.error or is_truncated:
-            # Told once, with the callback rows: an unread workbook does not say which sheet it holds.
-            if sheet is CALLBACK:
-                send_back(book, 0, "", "truncated" if is_truncated else workbook.error, None)
-            continue
-        for number_of_sheet, table in enumerate(workbook.sheets, start=1):
-            # A receipt goes out in clear: a name the sender made up may hold anything, so only ours are repeated.
-            place = table.name if table.name in ours else f"#{number_of_sheet}"
-            place = place if len(opened.workbooks) == 1 else f"{book} / {place}"
-            for found in find_rows(sheet, table.rows, table.formulas, keys):
-                filled = {key for key, text in found.cells.items() if text} | found.formulas
-                if not filled.isdisjoint(column.key for column in sheet.branch_columns):
-                    rows.append(_Row(place, found, workbook.depth))
+        # Told once, with the callback rows: an unread workbook does not say which sheet it holds.
+        if sheet is CALLBACK and (workbook.error or is_truncated):
+            send_back(book, 0, "", "truncated" if is_truncated else workbook.error, None)
+    rows = [] if is_truncated else _rows_of(sheet, opened, keys)
     nearest: dict[int | None, int] = {}
     for row in rows:
         nearest[row.found.number] = min(row.depth, nearest.get(row.found.number, row.depth))
@@ -140,7 +129,7 @@ def judge_rows(
             "row": found.row,
             **values,
             "is_late": as_of > task["due_on"],
-            "content_sha256": _content_sha256(item, number, values),
+            "content_sha256": content_sha256(item, number, values),
         }
         if number in conflicting or accepted.get(number, entry)["content_sha256"] != entry["content_sha256"]:
             conflicting.setdefault(number, [accepted.pop(number)] if number in accepted else []).append(entry)
@@ -157,6 +146,26 @@ def judge_rows(
     )
 
 
+def find_returned(sheet: Sheet, opened: Opened, keys: Sequence[RowKey]) -> dict[tuple[str, int], FoundRow]:
+    """The filled rows of every such sheet in a message by the place, sheet and row, that a problem of theirs names."""
+    return {(row.sheet, row.found.row): row.found for row in _rows_of(sheet, opened, keys)}
+
+
+def _rows_of(sheet: Sheet, opened: Opened, keys: Sequence[RowKey]) -> list[_Row]:
+    rows = []
+    ours = {label for declared in SHEETS.values() for label in declared.name}
+    for number_of_book, workbook in enumerate(opened.workbooks, start=1):
+        for number_of_sheet, table in enumerate(workbook.sheets, start=1):
+            # A receipt goes out in clear: a name the sender made up may hold anything, so only ours are repeated.
+            place = table.name if table.name in ours else f"#{number_of_sheet}"
+            place = place if len(opened.workbooks) == 1 else f"#{number_of_book} / {place}"
+            for found in find_rows(sheet, table.rows, table.formulas, keys):
+                filled = {key for key, text in found.cells.items() if text} | found.formulas
+                if not filled.isdisjoint(column.key for column in sheet.answer_columns):
+                    rows.append(_Row(place, found, workbook.depth))
+    return rows
+
+
 @cache
 def _nothing(kind: ItemKind) -> Judgement:
     """No row of one kind; made once, since most messages bring one kind of sheet and each validation costs 20 ms."""
@@ -169,7 +178,7 @@ def _blame_what_is_owed(row: _Row, sheet: Sheet) -> None:
     decision = row.values[sheet.deciding] if sheet.deciding else None
     if decision is None:
         return
-    for column in sheet.branch_columns:
+    for column in sheet.answer_columns:
         is_filled = row.values[column.key] not in ("", None, "not_asked")
         if decision in column.required_for:
             if not is_filled:
@@ -193,7 +202,7 @@ def _booked(row: _Row, sheet: Sheet, task: Mapping[str, Any]) -> dict[str, Any]:
     """What is kept of an accepted row: its cells, and of a call what they settle."""
     values = {
         column.key: row.values[column.key] if column.form == "date" else row.values[column.key] or ""
-        for column in sheet.branch_columns
+        for column in sheet.answer_columns
     }
     if sheet is not CALLBACK:
         return values
@@ -205,7 +214,7 @@ def _booked(row: _Row, sheet: Sheet, task: Mapping[str, Any]) -> dict[str, Any]:
 def _read_values(row: _Row, sheet: Sheet, *, not_before: date, as_of: date, glue: str) -> None:
     remark = sheet.remark
     glued = []
-    for column in sheet.branch_columns:
+    for column in sheet.answer_columns:
         text = row.found.cells.get(column.key, "")
         row.values[column.key] = text if column.form == "text" else None
         if column.key in row.found.formulas:
@@ -277,7 +286,8 @@ def _same_phone(shown: str, expected: str) -> bool:
     return re.sub(r"\D", "", re.sub(r"\.0+$", "", shown)).lstrip("0") == digits
 
 
-def _content_sha256(item: str, number: int, values: Mapping[str, Any]) -> str:
+def content_sha256(item: str, number: int, values: Mapping[str, Any]) -> str:
+    """The hash of what a row says."""
     content = json.dumps(
         {item: number, **values}, sort_keys=True, ensure_ascii=False, default=str, separators=(",", ":")
     )

@@ -53,6 +53,12 @@ class File:
     path: str
     is_workbook: bool = False
     depth: int = 0
+    folders: Sequence[str] = ()
+    """The archives and their folders it lay in, the outermost first."""
+    seconds: float | None = None
+    """Of a recording; None where it cannot be told."""
+    fault: str = ""
+    """Why it is no evidence: '' or a code of models/evidence.py's FAULTS."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from models.evidence import KINDS, NAMED, EvidenceKind
 from models.outcomes import Label, Language
 from models.sheets import SHEETS
 
@@ -139,3 +142,17 @@ def place_words(sheet: str, row: int, language: Language) -> str:
     if place.startswith("#"):
         place = (table if row else attachment) % place[1:]
     return ("，" if language == "zh_CN" else ", ").join([*(attachment % part[1:] for part in book), place])
+
+
+def evidence_message(kinds: Sequence[EvidenceKind], code: str, language: Language) -> str:
+    """Which evidence a row lacks, and how to name the file.
+
+    >>> evidence_message(["recording"], "H00017-8QZRN-C83SX", "en")
+    'evidence is missing: the recording of the call; name the file H00017-8QZRN-C83SX_recording.mp3'
+    """
+    glue = "、" if language == "zh_CN" else ", "
+    what = glue.join(KINDS[kind].text(language) for kind in kinds)
+    named = glue.join(f"{code}_{NAMED[kind].text(language)}" for kind in kinds)
+    return Label(f"缺少佐证：{what}；文件请命名为 {named}", f"evidence is missing: {what}; name the file {named}").text(
+        language
+    )

@@ -25,6 +25,7 @@ from models.outcomes import (
     settle,
 )
 from models.row_code import ItemKind, RowKey, find_code, find_code_shape, row_code
+from models.sheets.corrections import Correction, Written, understood
 from models.sheets.declared import (
     CALLBACK,
     CALLBACK_ROWS,
@@ -43,6 +44,7 @@ from models.sheets.declared import (
 from models.sheets.found import FoundRow, find_rows
 from models.sheets.parts import Part, parts_needed, share_out, supplement_number
 from models.sheets.readers import PHONES, ROLES, Addressee, phone_shown
+from models.sheets.rows import call_rows, case_rows
 from models.sheets.written import staff_words, write_sheet
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "Addressee",
     "Choice",
     "Column",
+    "Correction",
     "FoundRow",
     "ItemKind",
     "Label",
@@ -82,6 +85,9 @@ __all__ = [
     "Sheet",
     "SheetError",
     "SheetKind",
+    "Written",
+    "call_rows",
+    "case_rows",
     "clean_text",
     "find_code",
     "find_code_shape",
@@ -95,5 +101,6 @@ __all__ = [
     "share_out",
     "staff_words",
     "supplement_number",
+    "understood",
     "write_sheet",
 ]

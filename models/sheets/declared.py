@@ -5,9 +5,9 @@ Must stay out: how a workbook is written (written.py) and how its rows are found
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from typing import Literal
@@ -17,6 +17,7 @@ import pandera.pandas as pa
 
 from models import CallbackError
 from models.cells import choice_words, plain, read_choice, read_count, read_day, read_time
+from models.evidence import KINDS, EvidenceKind
 from models.outcomes import (
     ANSWERS,
     CHANNELS,
@@ -52,6 +53,8 @@ class Cue:
     column: str
     code: str
     words: Label
+    kinds: tuple[EvidenceKind, ...] = ()
+    """The evidence it is; a programme says which kinds keep a row open until they are here."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ class Column:
     key: str
     label: Label
     width: float
-    form: Literal["text", "choice", "date", "time", "count", "cues"] = "text"
-    """cues: shown by the sheet itself as the row is filled, read by nobody."""
+    form: Literal["text", "choice", "date", "time", "count", "files", "cues"] = "text"
+    """files: names of files that belong to the row. cues: shown by the sheet itself as the row is filled, read by nobody."""
     choices: Mapping[str, Choice] = field(default_factory=dict)
     by_branch: bool = False
     required: bool = False
@@ -96,7 +99,7 @@ class Column:
                 return read_time(text) is not None
             case "count":
                 return read_count(text) is not None
-            case "text" | "cues":
+            case "text" | "files" | "cues":
                 return False
 
 
@@ -118,6 +121,22 @@ class Sheet:
     @property
     def branch_columns(self) -> tuple[Column, ...]:
         return tuple(column for column in self.columns if column.by_branch)
+
+    @property
+    def answer_columns(self) -> tuple[Column, ...]:
+        """What the branch says of the row; the names of its files say nothing."""
+        return tuple(column for column in self.branch_columns if column.form != "files")
+
+    def evidence_asked(self, values: Mapping[str, object], programme: Collection[EvidenceKind]) -> list[EvidenceKind]:
+        """Which files a filled row needs, of those that its programme asks for, in their own order."""
+        wanted = {
+            kind
+            for column in self.columns
+            for cue in column.cues
+            if values.get(cue.column) == cue.code
+            for kind in cue.kinds
+        }
+        return [kind for kind in KINDS if kind in wanted and kind in programme]
 
     def column(self, key: str) -> Column:
         return next(column for column in self.columns if column.key == key)
@@ -240,14 +259,28 @@ _CALLED: tuple[Column, ...] = (
         hint=Label("“成功·有意见建议”必填客户意见", "the customer's opinion, where there is one"),
     ),
 )
+_FILES = Column(
+    "evidence_files",
+    Label("佐证文件名", "Evidence files"),
+    15,
+    "files",
+    by_branch=True,
+    hint=Label(
+        "文件名中没有任务编码的，在此写明文件名，多个用“；”分开",
+        "names of files that do not carry the row code, parted by semicolons",
+    ),
+    since=4,
+)
 _EVIDENCE = Column(
     "evidence",
     Label("须附佐证", "Evidence"),
     15,
     "cues",
     cues=(
-        Cue("channel", "phone", Label("电话录音", "the recording")),
-        Cue("channel", "visit", Label("客户签字（无须录音）", "the customer's signature, no recording")),
+        Cue("channel", "phone", Label("电话录音", "the recording"), ("recording",)),
+        Cue(
+            "channel", "visit", Label("客户签字（无须录音）", "the customer's signature, no recording"), ("signature",)
+        ),
     ),
     since=3,
 )
@@ -266,6 +299,7 @@ CALLBACK = Sheet(
         _CALL_ON,
         Column("planned_caller", Label("安排回访人", "Assigned to"), 10, since=2),
         *_CALLED,
+        _FILES,
         _EVIDENCE,
     ),
     progress="outcome",
@@ -343,6 +377,7 @@ SELF_CHECK = Sheet(
             required=True,
             hint=Label("核查经过、结论与处理措施", "what was found and what was done"),
         ),
+        replace(_FILES, since=3),
         Column(
             "evidence",
             Label("须附佐证", "Evidence"),
@@ -357,6 +392,7 @@ SELF_CHECK = Sheet(
                             "登记表扫描件；电话附录音，面访附客户签字。",
                             "register scan; a call's recording, or a visit's signature. ",
                         ),
+                        ("register", "contact"),
                     )
                     for truth in TRUTHS
                 ),
@@ -367,6 +403,7 @@ SELF_CHECK = Sheet(
                         "访谈记录三方签字：员工、营运总监、营业部负责人",
                         "interview record with three signatures: employee, operations director, branch head",
                     ),
+                    ("interview",),
                 ),
                 Cue(
                     "interviewed",
@@ -393,6 +430,7 @@ HQ_CALLS = Sheet(
         _DUE,
         _CALL_ON,
         *_CALLED,
+        _FILES,
         _EVIDENCE,
     ),
     progress="outcome",
@@ -477,14 +515,20 @@ OPINION = Sheet(
             unexpected="request_unexpected",
             hint=Label("仅“需总部处理”填写", "only where headquarters is needed"),
         ),
+        replace(_FILES, since=1),
         Column(
             "evidence",
             Label("须附佐证", "Evidence"),
             15,
             "cues",
             cues=(
-                Cue("answered_by", "phone", Label("电话录音", "the recording")),
-                Cue("answered_by", "visit", Label("客户签字（无须录音）", "the customer's signature, no recording")),
+                Cue("answered_by", "phone", Label("电话录音", "the recording"), ("recording",)),
+                Cue(
+                    "answered_by",
+                    "visit",
+                    Label("客户签字（无须录音）", "the customer's signature, no recording"),
+                    ("signature",),
+                ),
             ),
         ),
     ),

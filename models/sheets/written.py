@@ -15,6 +15,7 @@ from xlsxwriter.utility import xl_col_to_name
 
 from models.cells import clean_text, mask_name, mask_phone
 from models.outcomes import ANSWERS, LEGAL_CONTENTS, NO_WORDS, OUTCOMES, QUESTIONNAIRE, VIOLATIONS, Label, Language
+from models.sheets.corrections import PROBLEM, Correction, Written, corrected
 from models.sheets.declared import ROWS, SHEETS, Column, Sheet, SheetError, SheetKind
 from models.sheets.readers import ROLES, Addressee, phone_shown
 
@@ -46,16 +47,20 @@ def write_sheet(
     language: Language,
     issued_on: date,
     addressee: Addressee | None = None,
+    correction: Correction | None = None,
 ) -> bytes:
     """The workbook of one branch in clear: instructions first, then the table.
 
     `rows` are the frame declared for the kind, such as CALLBACK_ROWS, and keep their order. Names are masked here once
     more, phones as PHONES says for the addressee's role. Every copy that leaves the house has an addressee, who stands
     in its heading, in its printed header and in the property huifang_copy. The same arguments give the same bytes.
+    With a `correction` it is a correction sheet: the same, with what was written and what is wrong.
     Raises SheetError for a role to which the sheet is not shown.
     """
-    sheet = SHEETS[kind]
+    sheet = SHEETS[kind] if correction is None else corrected(SHEETS[kind])
     rows = ROWS[kind].validate(rows)
+    if correction is not None:
+        rows = rows.assign(problem=[correction.problems[code] for code in rows["row_code"]])
     branch_name, title = clean_text(branch_name, 60), clean_text(title, 60)
     if rows.empty:
         raise SheetError(
@@ -76,7 +81,8 @@ def write_sheet(
     )
     left, right = (" (", ")") if language == "en" else ("（", "）")
     own = f"{branch_name}{left}{branch_no}{right}"
-    heading = f"{name} · {title} · {own}"
+    marked = f"{name}{left}{Label('更正', 'correction').text(language)}{right}" if correction is not None else name
+    heading = f"{marked} · {title} · {own}"
     copy = ""
     if addressee is not None:
         if phone_shown(kind, addressee.role) == "masked":
@@ -97,8 +103,11 @@ def write_sheet(
         issued_on=issued_on,
         count=len(rows),
         copy=copy,
+        is_correction=correction is not None,
     )
-    _write_table(book, sheet, rows, language, heading=heading, campaign=campaign, due=due, copy=copy)
+    _write_table(
+        book, sheet, rows, language, heading=heading, campaign=campaign, due=due, copy=copy, correction=correction
+    )
     book.close()
     return file.getvalue()
 
@@ -193,6 +202,18 @@ _ABOUT: dict[SheetKind, tuple[Label, ...]] = {
         ),
     ),
 }
+_CORRECTING = (
+    Label(
+        "本表只列须改正或补佐证的行。最后一列“需改正”写明原表中的位置和应填内容；红色单元格须重填，其余已按贵部所填带出，请核对。",
+        "Only rows to correct, or without their evidence, stand here. The last column says where it stood and what to "
+        "write; red cells are to be filled anew, the others hold what you wrote: check them.",
+    ),
+    Label(
+        "只缺佐证的行无须改动：将文件名以任务编码开头（或在“佐证文件名”列写明文件名），与本表一并或单独发回即可。",
+        "A row that lacks evidence only stays as it is: begin the file's name with the row code, or write the name into "
+        "“Evidence files”, and send the file, with this sheet or without.",
+    ),
+)
 _RETURNING = (
     Label(
         "直接回复派发邮件，附上本工作簿；加密或不加密均可。可分批返回，已填的行先计入，空行视为未回访。",
@@ -221,6 +242,7 @@ def _write_instructions(
     issued_on: date,
     count: int,
     copy: str,
+    is_correction: bool,
 ) -> None:
     page = book.add_worksheet(Label("填写说明", "Instructions").text(language))
     page.hide_gridlines(2)
@@ -249,7 +271,8 @@ def _write_instructions(
             page.write_string(at, 1, right, text)
         at += 1
 
-    numbered = [(str(n), label.text(language)) for n, label in enumerate(_ABOUT[sheet.kind], start=1)]
+    about = (*(_CORRECTING if is_correction else ()), *_ABOUT[sheet.kind])
+    numbered = [(str(n), label.text(language)) for n, label in enumerate(about, start=1)]
     lines(
         Label("任务", "Task"),
         [
@@ -305,7 +328,16 @@ def _write_instructions(
 
 
 def _write_table(
-    book: Any, sheet: Sheet, rows: pd.DataFrame, language: Language, *, heading: str, campaign: str, due: str, copy: str
+    book: Any,
+    sheet: Sheet,
+    rows: pd.DataFrame,
+    language: Language,
+    *,
+    heading: str,
+    campaign: str,
+    due: str,
+    copy: str,
+    correction: Correction | None = None,
 ) -> None:
     page = book.add_worksheet(sheet.name.text(language))
     last_column, first, last = len(sheet.columns) - 1, 3, 2 + len(rows)
@@ -354,12 +386,16 @@ def _write_table(
             num_format=number_format.get(column.form, "@"),
             **({"font_name": "Consolas", "font_size": 9} if column.key == "row_code" else {}),
         )
+        red = _style(book, **cell, locked=False, bg_color=_MISSING, num_format=number_format.get(column.form, "@"))
         page.set_column(place, place, column.width)
         star = "*" if column.required else ""
         page.write_string(2, place, column.label.text(language) + star, head_branch if column.by_branch else head_hq)
         if column.by_branch:
-            for row in range(first, last + 1):
-                page.write_blank(row, place, None, style)
+            for row, code in enumerate(rows["row_code"], start=first):
+                is_blamed = correction is not None and column.key in correction.blamed.get(code, ())
+                shown = red if is_blamed else style
+                value = None if correction is None else correction.written.get(code, {}).get(column.key)
+                _write_filled(page, row, place, column, value, language, shown)
             _add_validation(page, column, language, first, last, place)
             continue
         if column.form == "cues":
@@ -376,7 +412,9 @@ def _write_table(
             else:
                 page.write_string(row, place, _shown(column, value, language), style)
     for row in range(first, last + 1):
-        page.set_row(row, 30 if sheet.item == "assignment" else 48)
+        tall = 30 if sheet.item == "assignment" else 48
+        lines = 0 if correction is None else _lines(rows["problem"].iloc[row - first])
+        page.set_row(row, max(tall, 15 * lines + 6))
     _add_hints(book, page, sheet, language, letter, first, last)
     page.freeze_panes(first, 2)
     page.autofilter(2, 0, last, last_column)
@@ -399,8 +437,36 @@ def _write_table(
     )
 
 
+def _lines(problem: str) -> int:
+    """How many lines the column of problems needs for a text."""
+    half_widths = PROBLEM.width * 0.9
+    return sum(
+        1 + int(sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in line) // half_widths)
+        for line in problem.split("\n")
+    )
+
+
+def _write_filled(
+    page: Any, row: int, place: int, column: Column, value: Written | None, language: Language, style: Any
+) -> None:
+    """A cell of the branch: empty, or with what it wrote there before."""
+    match value:
+        case None:
+            page.write_blank(row, place, None, style)
+        case date():
+            page.write_datetime(row, place, datetime(value.year, value.month, value.day), style)  # noqa: DTZ001 (a day)
+        case int():
+            page.write_number(row, place, value, style)
+        case str() if column.choices:
+            page.write_string(row, place, column.choices[value].label.text(language), style)
+        case str():
+            page.write_string(row, place, clean_text(value, 2000), style)
+
+
 def _shown(column: Column, value: str, language: Language) -> str:
     match column.key:
+        case "problem":
+            return value  # headquarters' own words, a line for each problem
         case "developer":
             return clean_text(value, 40) or Label("无", "none").text(language)
         case "customer_name":
@@ -465,7 +531,7 @@ def _add_hints(
     missing, done = book.add_format({"bg_color": _MISSING}), book.add_format({"bg_color": _DONE, "bold": True})
     idle = book.add_format({"bg_color": _IDLE})
     row = first + 1
-    branch = sheet.branch_columns
+    branch = sheet.answer_columns
     started = f"COUNTA(${letter[branch[0].key]}{row}:${letter[branch[-1].key]}{row})>0"
     decided = f"${letter[sheet.deciding]}{row}" if sheet.deciding else ""
     decisions = sheet.column(sheet.deciding).choices if sheet.deciding else {}

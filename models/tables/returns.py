@@ -77,6 +77,8 @@ class ReturnRow(Base):
     fails: Mapped[bool]
     """The attempt is final without completion: the place passes on."""
     is_late: Mapped[bool]
+    awaits: Mapped[str] = mapped_column(server_default="")
+    """Kinds of evidence that are missing, joined by commas: the row says enough and completes only with them."""
     content_sha256: Mapped[str]
     booked_on: Mapped[date]
     __table_args__ = (
@@ -135,9 +137,15 @@ class Evidence(Base):
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     media_type: Mapped[str]
     item_kind: Mapped[str]
-    """assignment | case | '' when no row code was found in its name"""
+    """assignment | case | '' when it names no row of the sender"""
     item_id: Mapped[int | None]
     path: Mapped[str]
+    kind: Mapped[str] = mapped_column(server_default="")
+    """recording | interview | register | signature | scan | '' for neither, by models/evidence.py"""
+    seconds: Mapped[float | None]
+    """Of a recording; null where it cannot be told."""
+    fault: Mapped[str] = mapped_column(server_default="")
+    """Why it counts as missing though it came, a code of models/evidence.py's FAULTS."""
     __table_args__ = (UniqueConstraint("message_id", "part"),)
 
 
@@ -159,6 +167,8 @@ class SelfCheck(Base):
     checked_on: Mapped[date]
     checker_name: Mapped[str]
     is_late: Mapped[bool]
+    awaits: Mapped[str] = mapped_column(server_default="")
+    """Kinds of evidence that are missing, joined by commas; the case waits for them."""
     content_sha256: Mapped[str]
     booked_on: Mapped[date]
     __table_args__ = (UniqueConstraint("case_id", "version"), UniqueConstraint("case_id", "content_sha256"))

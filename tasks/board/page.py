@@ -24,6 +24,7 @@ from markupsafe import Markup
 
 from models.calendar import SHANGHAI
 from models.credibility import SIGNALS
+from models.evidence import KINDS
 from models.feedback import Estimate, clauses
 from models.outcomes import OUTCOMES
 from models.recall import DATA_KINDS
@@ -132,6 +133,11 @@ def report_page(standing: Standing, *, related: Sequence[Standing] = (), written
         named=NAMED_BRANCHES,
         states={state: int((standing.branches["state"] == state).sum()) for state in STATES},
         waits=waits(standing),
+        awaiting=[
+            (label.text("zh_CN" if language == "zh_CN" else "en"), standing.awaiting[kind])
+            for kind, label in KINDS.items()
+            if kind in standing.awaiting
+        ],
         said=said,
         beside=beside,
         estimated=estimate if isinstance(estimate, Estimate) else estimate.covered,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import and_, func, select
+from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session
 
 from models.tables import (
@@ -64,8 +64,17 @@ def add_cases(session: Session, cases: pd.DataFrame, *, opened_on: date) -> int:
 
 def cases_to_mail(session: Session, campaign_id: str) -> pd.DataFrame:
     """Cases no self-check request has carried yet: case_id, customer_id, branch_no, form, stated_on, violation (of all grounds),
-    statement (what the callers wrote down), developer_id.
+    statement (what the callers wrote down), developer_id, programme_year_id.
     """
+    return _cases_listed(session, Case.campaign_id == campaign_id, Case.id.not_in(carried("case")))
+
+
+def cases_listed(session: Session, ids: Collection[int]) -> pd.DataFrame:
+    """Some cases as a statement shows them: the columns of `cases_to_mail`."""
+    return _cases_listed(session, Case.id.in_(list(ids)))
+
+
+def _cases_listed(session: Session, *conditions: ColumnElement[bool]) -> pd.DataFrame:
     found = frame(
         session,
         select(
@@ -78,12 +87,14 @@ def cases_to_mail(session: Session, campaign_id: str) -> pd.DataFrame:
             ReturnRow.remark.label("statement"),
             Assignment.developer_id,
             Finding.id.label("finding_id"),
+            Campaign.programme_year_id,
         )
+        .join(Campaign, Campaign.id == Case.campaign_id)
         .join(CaseGround, CaseGround.case_id == Case.id)
         .join(Finding, Finding.id == CaseGround.finding_id)
         .join(ReturnRow, ReturnRow.id == Finding.return_row_id)
         .join(Assignment, Assignment.id == ReturnRow.assignment_id)
-        .where(Case.campaign_id == campaign_id, Case.id.not_in(carried("case")))
+        .where(*conditions)
         .order_by(Case.branch_no, Case.id, Finding.id),
     )
     if found.empty:
@@ -97,17 +108,19 @@ def cases_to_mail(session: Session, campaign_id: str) -> pd.DataFrame:
             violation=("violation", lambda grounds: ",".join(dict.fromkeys(grounds))),
             statement=("statement", lambda said: "；".join(dict.fromkeys(filter(None, said)))),
             developer_id=("developer_id", "last"),
+            programme_year_id=("programme_year_id", "last"),
         )
         .reset_index()
     )
 
 
 def self_checks_to_merge(session: Session) -> pd.DataFrame:
-    """Current self-checks without a merged result: self_check_id, case_id, truth."""
+    """Current self-checks with all their evidence and without a merged result: self_check_id, case_id, truth."""
     return frame(
         session,
         select(SelfCheck.id.label("self_check_id"), SelfCheck.case_id, SelfCheck.truth).where(
             latest(SelfCheck.version, SelfCheck.version, SelfCheck.case_id),
+            SelfCheck.awaits == "",
             SelfCheck.id.not_in(select(CaseMerge.self_check_id)),
         ),
     )
@@ -119,7 +132,7 @@ def add_merges(session: Session, merges: Iterable[Mapping[str, Any]], *, merged_
 
 
 def cases_due(session: Session, campaign_id: str) -> pd.DataFrame:
-    """Cases asked about and without a self-check: case_id, branch_no, delivered_at."""
+    """Cases asked about and without a self-check, or without its evidence: case_id, branch_no, delivered_at."""
     return frame(
         session,
         select(Case.id.label("case_id"), Case.branch_no, func.max(MailOutcome.at).label("delivered_at"))
@@ -129,7 +142,7 @@ def cases_due(session: Session, campaign_id: str) -> pd.DataFrame:
             Case.campaign_id == campaign_id,
             MailOutcome.outcome == "sent",
             MailItem.mail_id.not_in(not_delivered()),  # what bounced or was recalled starts no clock
-            Case.id.not_in(select(SelfCheck.case_id)),
+            Case.id.not_in(select(SelfCheck.case_id).where(SelfCheck.awaits == "")),
         )
         .group_by(Case.id, Case.branch_no)
         .order_by(Case.id),
@@ -138,7 +151,12 @@ def cases_due(session: Session, campaign_id: str) -> pd.DataFrame:
 
 def cases_of_campaign(session: Session, campaign_id: str) -> pd.DataFrame:
     """case_id, branch_no, opened_on, has_self_check, result (null while it waits)."""
-    answered = select(SelfCheck.case_id, func.max(SelfCheck.id).label("last_id")).group_by(SelfCheck.case_id).subquery()
+    answered = (
+        select(SelfCheck.case_id, func.max(SelfCheck.id).label("last_id"))
+        .where(SelfCheck.awaits == "")
+        .group_by(SelfCheck.case_id)
+        .subquery()
+    )
     return frame(
         session,
         select(

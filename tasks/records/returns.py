@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 from sqlalchemy import func, select
@@ -386,31 +386,18 @@ def problems_of(session: Session, message_id: int) -> pd.DataFrame:
 
 
 def brought_by(session: Session, message_id: int) -> tuple[int, int]:
-    """What else a message brought: evidence files that name their task, and accepted rows that need another call."""
+    """What else a message brought: evidence files that count for their task, and accepted rows that need another call."""
     files = session.scalar(
-        select(func.count()).select_from(Evidence).where(Evidence.message_id == message_id, Evidence.item_kind != "")
+        select(func.count())
+        .select_from(Evidence)
+        .where(Evidence.message_id == message_id, Evidence.item_kind != "", Evidence.fault == "")
     )
     again = session.scalar(
         select(func.count())
         .select_from(ReturnRow)
-        .where(ReturnRow.message_id == message_id, ~ReturnRow.completes, ~ReturnRow.fails)
+        .where(ReturnRow.message_id == message_id, ~ReturnRow.completes, ~ReturnRow.fails, ReturnRow.awaits == "")
     )
     return files or 0, again or 0
-
-
-def add_evidence(session: Session, **values: Any) -> int:
-    """Book one evidence file of a message; 1 when its bytes are new for its row, 0 when they came before."""
-    known = session.scalar(
-        select(func.count())
-        .select_from(Evidence)
-        .where(
-            Evidence.sha256 == values["sha256"],
-            Evidence.item_kind == values["item_kind"],
-            Evidence.item_id == values["item_id"],
-        )
-    )
-    session.add(Evidence(**values))
-    return 0 if known else 1
 
 
 def last_verdicts(session: Session, campaign_id: str) -> dict[str, str]:
@@ -454,16 +441,6 @@ def rows_reported(session: Session, campaign_id: str) -> pd.DataFrame:
         )
         .order_by(ReturnRow.assignment_id),
     )
-
-
-def recordings(session: Session) -> list[tuple[str, int]]:
-    """The hash of each recording that names its call, of every campaign, and the call."""
-    rows = session.execute(
-        select(Evidence.sha256, Evidence.item_id).where(
-            Evidence.item_kind == "assignment", Evidence.media_type.startswith("audio/")
-        )
-    )
-    return [(row.sha256, row.item_id) for row in rows]
 
 
 def found_by_headquarters(session: Session) -> set[str]:

@@ -37,7 +37,7 @@ def open_zip(content: bytes) -> zipfile.ZipFile:
 
 
 def unpack_zip(content: bytes, passwords: Sequence[str]) -> Iterator[tuple[str, bytes, bool]]:
-    """Each member of a zip: its name, its bytes, and whether it was locked. Raises WrongPassword, TooLarge."""
+    """Each member of a zip: its path, its bytes, and whether it was locked. Raises WrongPassword, TooLarge."""
     with open_zip(content) as plain:
         members = [member for member in plain.infolist() if not member.is_dir() and not _is_litter(member.filename)]
         locked = [member for member in members if member.flag_bits & 1]
@@ -46,17 +46,17 @@ def unpack_zip(content: bytes, passwords: Sequence[str]) -> Iterator[tuple[str, 
             raise TooLarge
         for member in members:
             if not member.flag_bits & 1:
-                yield _base(member.filename), plain.read(member), False
+                yield _path(member.filename), plain.read(member), False
         if any(member.compress_type == _AES for member in locked):
             import pyzipper  # only now: few archives are locked, and every child would pay for it
 
             with pyzipper.AESZipFile(io.BytesIO(content)) as archive:
                 by_place = {member.header_offset: member for member in archive.infolist()}
                 for member in locked:
-                    yield _base(member.filename), _unlock(archive, by_place[member.header_offset], passwords), True
+                    yield _path(member.filename), _unlock(archive, by_place[member.header_offset], passwords), True
         else:
             for member in locked:
-                yield _base(member.filename), _unlock(plain, member, passwords), True
+                yield _path(member.filename), _unlock(plain, member, passwords), True
 
 
 def unpack_7z(content: bytes, passwords: Sequence[str]) -> Iterator[tuple[str, bytes, bool]]:
@@ -85,7 +85,7 @@ def unpack_7z(content: bytes, passwords: Sequence[str]) -> Iterator[tuple[str, b
         for name, product in factory.products.items():
             if not _is_litter(name):
                 product.seek(0)
-                yield _base(name), product.read(), is_locked
+                yield _path(name), product.read(), is_locked
         return
     raise WrongPassword
 
@@ -105,7 +105,7 @@ def unpack_tnef(content: bytes) -> Iterator[tuple[str, bytes]]:
             except UnicodeDecodeError:
                 name = name.decode("gb18030", "replace")
         data = attachment.data
-        yield _base(str(name).strip("\0")), data if isinstance(data, bytes) else b"".join(data)
+        yield _path(str(name).strip("\0")), data if isinstance(data, bytes) else b"".join(data)
 
 
 def _with_names(content: bytes) -> zipfile.ZipFile:
@@ -146,5 +146,6 @@ def _is_litter(path: str) -> bool:
     return path.startswith(_LITTER[0]) or posixpath.basename(path.replace("\\", "/")).startswith(_LITTER[1:])
 
 
-def _base(path: str) -> str:
-    return visible(posixpath.basename(path.replace("\\", "/")))[:200]
+def _path(path: str) -> str:
+    """Where a member lies in its archive, its folders parted by strokes."""
+    return visible(path.replace("\\", "/"))[-400:]

@@ -36,6 +36,7 @@ from tasks.sandbox.limits import (
     WrongPassword,
 )
 from tasks.sandbox.long_parts import LongContent, LongParts
+from tasks.sandbox.media import measure
 from tasks.sandbox.outlook import unpack_msg
 from tasks.sandbox.scan import NotClean, check_clean
 from tasks.sandbox.workbooks import read_csv, read_workbook
@@ -55,6 +56,8 @@ class Walk:
         self.defects: set[str] = set()
         self.workbooks: list[dict[str, Any]] = []
         self.files: list[dict[str, Any]] = []
+        self.folders: tuple[str, ...] = ()
+        """The archives and the folders in them that are being looked into."""
 
     def take_whole(self, message: email.message.Message, long_parts: LongParts) -> None:
         """The message and all it carries; beyond the limits what was found is left standing beside the refusal."""
@@ -147,6 +150,7 @@ class Walk:
                     digest, size = content.write_to(file)
             target = self.out_dir / digest
             partial.replace(target)
+            seconds, fault = (None, "") if kind else measure(target, media_type)
         except OSError:
             partial.unlink(missing_ok=True)
             raise Unkept from None
@@ -155,15 +159,19 @@ class Walk:
                 "part": len(self.files) + 1, "name": name, "media_type": media_type,
                 "size_bytes": size, "sha256": digest, "path": str(target),
                 "is_workbook": kind not in ("", "zip", "7z", "refused"), "depth": depth,
+                "folders": list(self.folders), "seconds": seconds, "fault": fault,
             }
         )  # fmt: skip
 
     def unpack(self, kind: str, content: bytes, name: str, depth: int, level: int) -> None:
         if level >= MAX_LEVEL:
             raise TooMany
-        error = ""
+        error, above = "", self.folders
         try:
-            for member, inner, was_locked in self._members(kind, content):
+            for path, inner, was_locked in self._members(kind, content):
+                *folders, member = path.split("/")
+                member = member[:200]
+                self.folders = (*above, name, *folders)
                 self._weigh(inner)
                 if was_locked:
                     # The scanner saw only the locked archive.
@@ -178,6 +186,8 @@ class Walk:
             error = self._unreadable(fault)
         except (LookupError, TypeError, AttributeError, ArithmeticError) as fault:  # how the parsers fail on mutations
             error = self._unreadable(fault)
+        finally:
+            self.folders = above
         if error:
             self.workbooks.append(_workbook(name, depth, error=error))
 
