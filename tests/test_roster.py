@@ -317,15 +317,7 @@ def breaking(house: House, folder, *, branches: int) -> Seen:
     house.call("run", "dispatch", *at("2026-03-02", "11:00"), exits=(1,))
     again, stored_again = recipients(house), house.count("dispatch_gap")
 
-    corrected = house.home / "corrected"
-    corrected.mkdir()
-    (corrected / "branches.csv").write_bytes((inbox / "branches.csv").read_bytes())
-    write(house.home / "roster_right.csv", right)
-    (house.home / "roster_only.yaml").write_text(PROFILE, encoding="utf-8")
-    house.call(
-        "run", "pull", "--profile", str(house.home / "roster_only.yaml"), "--inbox", str(corrected),
-        "--roster", str(house.home / "roster_right.csv"), *at("2026-03-03"),
-    )  # fmt: skip
+    pull_roster(house, right, "2026-03-03")
     house.call("run", "dispatch", *at("2026-03-03"), exits=(0,))
     last = recipients(house)
     delivered = Counter(dict.fromkeys(first, 0))
@@ -335,6 +327,19 @@ def breaking(house: House, folder, *, branches: int) -> Seen:
     return Seen(
         numbers, broken, places, json.loads(answered.stdout), answered.exit_code, first, again, last, gaps,
         gaps_of(house, "2026-03-03"), (stored, stored_again), delivered, shown, house,
+    )  # fmt: skip
+
+
+def pull_roster(house: House, rows: Rows, day: str) -> None:
+    """A corrected roster is pulled with the branches that it names."""
+    (house.home / "corrected").mkdir(exist_ok=True)
+    (house.home / "corrected" / "branches.csv").write_bytes((house.home / "inbox" / "branches.csv").read_bytes())
+    (house.home / "roster_only.yaml").write_text(PROFILE, encoding="utf-8")
+    file = house.home / ("roster_right.csv" if day == "2026-03-03" else f"roster_{day}.csv")
+    write(file, rows)
+    house.call(
+        "run", "pull", "--profile", str(house.home / "roster_only.yaml"), "--inbox", str(house.home / "corrected"),
+        "--roster", str(file), *at(day),
     )  # fmt: skip
 
 
@@ -437,6 +442,22 @@ def test_a_roster_can_be_checked_before_it_is_pulled(seen):
     assert found["findings"] == seen.checked["findings"]
     house.call("roster", "check", "--roster", str(right), *("--as-of", "2026-03-02"), exits=(0,))
     assert house.count("pull") == before
+
+
+@pytest.mark.slow
+def test_summaries_too_stay_from_whoever_left_and_reach_everybody_else(seen):
+    house = seen.house
+    rows = read(house.home / "roster_right.csv")
+    leaver = next(branch_no for branch_no, name in seen.broken.items() if name == "somebody who left")
+    for row in rows:
+        if (row["branch_no"], row["role"]) in ((leaver, "customer_service_manager"), (leaver, "deputy")):
+            row["contact_name"] = "离任者"
+    pull_roster(house, rows, "2026-03-04")
+    house.call("run", "report", *at("2026-03-04"), exits=(1,))
+    written = Counter(
+        to for (to,) in house.rows("select recipient from mail where kind = 'feedback' and recipient <> 'HQ'")
+    )
+    assert written == Counter(set(seen.branches) - {leaver})
 
 
 @pytest.mark.slow
