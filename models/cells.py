@@ -94,16 +94,28 @@ def read_choice(words: Mapping[str, str], text: str) -> tuple[str, str] | None:
 
     >>> from models.outcomes import OUTCOMES
     >>> words = choice_words(OUTCOMES)
-    >>> read_choice(words, "关机"), read_choice(words, "成功·有意见建议（佣金高）")
+    >>> read_choice(words, "关机"), read_choice(words, "C、成功·有意见建议（佣金高）")
     (('no_answer', ''), ('done_opinion', '佣金高'))
     """
     code = words.get(plain(text))
     if code is not None:
         return code, ""
     text = unicodedata.normalize("NFKC", text.strip())
-    parts = re.match(r"(.+?)\s*[(（:：,，;；、。\n]\s*(.*?)\s*[)）]?\s*$", text, re.DOTALL)
-    code = words.get(plain(parts[1])) if parts else None
-    return (code, parts[2]) if parts and code is not None else None
+    # A label as questionnaires number their answers: C、 (C) 3. ③
+    label = re.match(r"[(]?(?:[A-Za-z]|\d{1,2}|[一二三四五六七八九十])(?:[)]\s*|[、.:]\s*|(?<=\d)(?![\d.:]))", text)
+    for answer in filter(None, (text, text[label.end() :] if label else "")):
+        if (code := words.get(plain(answer))) is not None:
+            return code, ""
+        # In English a blank parts words, not an answer from its remark.
+        blanks = [] if answer.isascii() else [*re.finditer(r"\s+", answer)][:20]
+        ends = [*re.finditer(r"[(:,;、。\n]", answer)][:1] + blanks[::-1]
+        for end in ends:
+            code = words.get(plain(answer[: end.start()]))
+            if code is not None:
+                said = answer[end.start() :].lstrip(" \n(:,;、。")
+                is_open = "(" in answer[end.start() : len(answer) - len(said)]
+                return code, (said.rstrip().removesuffix(")") if is_open else said).strip()
+    return None
 
 
 def read_day(text: str) -> date | None:
