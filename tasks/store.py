@@ -11,7 +11,7 @@ import json
 import logging
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -96,9 +96,15 @@ class Store:
         """
         if self.engine.dialect.name == "postgresql":
             # Without a transaction: servers are set to end those that stand idle, and the lock would fall in mid-run.
-            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            with ExitStack() as held:
                 key = zlib.crc32(f"huifang:{name}".encode())
-                if not connection.scalar(text("select pg_try_advisory_lock(:key)"), {"key": key}):
+                try:
+                    connection = held.enter_context(self.engine.connect())
+                    connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+                    is_ours = connection.scalar(text("select pg_try_advisory_lock(:key)"), {"key": key})
+                except (OperationalError, InterfaceError) as error:
+                    raise _told(self.engine, error) from None
+                if not is_ours:
                     raise Busy(f"another run is at {name!r}; try again when it has ended")
                 try:
                     yield
