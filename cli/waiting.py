@@ -106,6 +106,8 @@ def _unmailed(session: Session, issued: Campaign, number: int) -> list[dict[str,
         what = {
             "": "not written yet; the next draw mails it to the one whom the roster names",
             "failed": "refused; correct the roster, the next draw mails it again",
+            "bounced": "came back; correct the roster, the next draw mails it again",
+            "recalled": "recalled; correct the roster, the next draw mails it again",
             "stopped": "held, all mail is stopped: huifang mail go, then the next draw mails it",
         }.get("stopped" if is_stopped and last in ("", *NOT_DELIVERED) else last, f"{last}; huifang mail list, then huifang mail resolve")
         waits.append(_wait("commitment_mail", f"the commitment's mail to {role}: {what}"))

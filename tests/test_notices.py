@@ -211,6 +211,11 @@ def test_what_a_notice_costs_is_bounded():
     assert len(apart(deep.as_bytes()).words) <= 20_000
 
 
+def test_a_charset_that_is_no_name_does_not_stop_the_reading():
+    odd = dsn().replace(b"text/plain", b"text/plain; charset=\"\0\"").replace(b"I'm sorry", b"\xff sorry")
+    assert read_notice(apart(odd), is_daemon=True, sender="x@y", to_address=TO) == Reading("bounced", "5.1.1")
+
+
 def test_nobody_can_compute_the_message_id_of_a_mail_that_he_has_not_got(tmp_path):
     def written(home, sequence=1):
         settings = Settings(home=tmp_path / home)

@@ -51,7 +51,7 @@ class _Found:
             return
         for _, value in part._headers[:200]:  # type: ignore[attr-defined]
             self.note_ids(str(value)[:4096])
-        media_type, content = part.get_content_type(), part.get_payload()
+        media_type, content = part.get_content_type(), _payload_of(part)
         if isinstance(content, list):
             if media_type == "message/delivery-status":
                 self.take_reports(_decoded(part, content))
@@ -95,11 +95,19 @@ class _Found:
                 self.disposition_of = visible(" ".join(str(block.get("final-recipient", "")).split()))[:300]
 
 
+def _payload_of(part: email.message.Message, *, is_decoded: bool = False) -> Any:
+    """What a part holds; nothing where its charset is no name at all, which the parser trips over."""
+    try:
+        return part.get_payload(decode=is_decoded)
+    except ValueError:
+        return b"" if is_decoded else ""
+
+
 def _decoded(part: email.message.Message, blocks: list[Any]) -> list[Any]:
     """The blocks of a delivery report; Exchange puts them under base64, which the standard forbids."""
     if str(part.get("content-transfer-encoding", "")).strip().lower() != "base64":
         return blocks
-    lines = "".join(str(block.get_payload()) for block in blocks if isinstance(block, email.message.Message))
+    lines = "".join(str(_payload_of(block)) for block in blocks if isinstance(block, email.message.Message))
     try:
         clear = base64.b64decode(lines[:LEAF_SIGNS]).decode("utf-8", "replace")
     except ValueError:
@@ -108,7 +116,7 @@ def _decoded(part: email.message.Message, blocks: list[Any]) -> list[Any]:
 
 
 def _text_of(part: email.message.Message) -> str:
-    raw = part.get_payload(decode=True)
+    raw = _payload_of(part, is_decoded=True)
     if not isinstance(raw, bytes):
         return ""
     declared = str(part.get_param("charset") or "").strip().lower()
