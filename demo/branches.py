@@ -723,7 +723,7 @@ def _recording(chance: random.Random) -> bytes:
         sound.setsampwidth(1)
         sound.setframerate(4_000)
         pitch = chance.uniform(0.1, 0.6)
-        sound.writeframes(bytes(128 + int(60 * math.sin(n * pitch)) for n in range(chance.randint(2_000, 4_000))))
+        sound.writeframes(bytes(128 + int(60 * math.sin(n * pitch)) for n in range(chance.randint(6_000, 12_000))))
     return file.getvalue()
 
 
