@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.common import AsOf, day_of, err, errors, out
+from models.outcomes import Label
 
 if TYPE_CHECKING:
     from models.outcomes import Language
@@ -110,20 +111,27 @@ def _plain(day: date, of: str, findings: list[Finding], language: Language) -> d
     }  # fmt: skip
 
 
+HEADS = (
+    Label("后果", "so"), Label("营业部", "branch"), Label("岗位", "role"), Label("行", "row"),
+    Label("问题和怎样填写", "what is wrong, and what to write"),
+)  # fmt: skip
+STOPS, TOLD = Label("阻断", "stops"), Label("提示", "told")
+
+
 def _show(day: date, of: str, findings: list[Finding], language: Language) -> None:
     from models.roster_findings import ROLES
 
     stopped = sorted({finding.branch_no for finding in findings if finding.stops})
     if findings:
         table = Table(title=f"{of}, as of {day}", title_justify="left")
-        for column in ("", "branch", "role", "row", "code", "address", "what is wrong", "what to write"):
-            table.add_column(column, overflow="fold")
+        for column in HEADS:
+            table.add_column(column.text(language), overflow="fold")
         for finding in findings:
+            said = (f"{finding.code} {_seen(finding.email)}".strip(), finding.wrong(language), finding.write(language))
             table.add_row(
-                Text("stops", "bold red") if finding.stops else Text("told"),
+                Text(STOPS.text(language), "bold red") if finding.stops else Text(TOLD.text(language)),
                 Text(finding.branch_no), Text(ROLES[finding.role].text(language) if finding.role in ROLES else ""),
-                Text(str(finding.row) if finding.row else ""), Text(finding.code), Text(_seen(finding.email)),
-                Text(finding.wrong(language)), Text(finding.write(language)),
+                Text(str(finding.row) if finding.row else ""), Text("\n".join((*said[:2], f"→ {said[2]}"))),
             )  # fmt: skip
         out.print(table)
     if stopped:

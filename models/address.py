@@ -62,6 +62,8 @@ def find_fault(text: str) -> Fault | None:
         local, _, domain = text.partition("@")
         if local.endswith(".") or domain.endswith("."):
             return Fault("trailing_dot", _if_good(f"{local.rstrip('.')}@{domain.strip(ENDS)}"))
+        if ".." in text:
+            return Fault("two_dots", _if_good(re.sub(r"\.{2,}", ".", text)))
         return Fault("bad_syntax", _if_good(text.strip(ENDS).removeprefix("mailto:")), refused)
     return None
 

@@ -75,6 +75,9 @@ CODES: Mapping[str, Code] = {
     "trailing_dot": Code(
         Label("@ 前或末尾多了一个点", "a dot at the end or before the @"), Label("去掉这个点：{meant}", "take the dot away: {meant}")
     ),
+    "two_dots": Code(
+        Label("地址里有连续的点", "several dots in a row"), Label("只留一个点：{meant}", "leave one dot: {meant}")
+    ),
     "bad_syntax": Code(
         Label("不是合格的邮箱地址：{detail}", "not an address: {detail}"), Label("改正地址：{meant}", "correct the address: {meant}")
     ),
