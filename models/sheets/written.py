@@ -361,12 +361,14 @@ def _write_table(
         owned = _style(book, font_size=9, bold=True, font_color="#8A3B12", align="right")
         page.merge_range(1, middle + 1, 1, last_column, "", owned)
         page.write_string(1, middle + 1, copy, owned)
+    written = {} if correction is None else correction.written
+    done = sum(sheet.progress in written.get(code, {}) for code in rows["row_code"])
     page.write_formula(
         1,
         0,
         f'="{quoted}"&COUNTA({progress}{first + 1}:{progress}{last + 1})&" / {len(rows)}"',
         small,
-        f"{words}0 / {len(rows)}",
+        f"{words}{done} / {len(rows)}",
     )
     head: dict[str, Any] = {"bold": True, "border": 1, "border_color": _LINE, "text_wrap": True, "align": "center"}
     head_hq = _style(book, bg_color=_HEAD_HQ, **head)
