@@ -4,12 +4,20 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
+import time
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tasks.server import client_context, prefect_server
 from tasks.settings import Settings
+
+# How fast a machine is says nothing about what is true.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
+os.environ.pop("COLUMNS", None)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -31,24 +39,19 @@ def _postgres_bin() -> Path | None:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory):
+def postgres_url():
     """A PostgreSQL of our own on loopback, ended with the tests."""
     binaries = _postgres_bin()
     if binaries is None:
         pytest.skip("no PostgreSQL here: install the package postgresql")
     # The server refuses to run as root.
     user = pwd.getpwnam("postgres") if os.getuid() == 0 else None
-    folder = tmp_path_factory.mktemp("postgres")
+    # A folder beside pytest's own, which every run of pytest closes to others again.
+    folder = Path(tempfile.mkdtemp(prefix="huifang-postgres-"))
     data = folder / "data"
     if user is not None:
-        for path in (folder, *folder.parents):
-            if path.is_relative_to("/tmp") and path != Path("/tmp"):
-                path.chmod(path.stat().st_mode | 0o011)
         os.chown(folder, user.pw_uid, user.pw_gid)
     identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user is not None else {}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     subprocess.run(
         [binaries / "initdb", "-D", data, "-U", "huifang", "--auth=trust", "--encoding=UTF8", "--no-sync"],
         check=True,
@@ -56,24 +59,53 @@ def postgres_url(tmp_path_factory):
         cwd=folder,
         **identity,
     )
-    server = subprocess.Popen(
-        [binaries / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-c", "fsync=off"],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        **identity,
-    )
+    server, port = start_postgres(binaries, data, folder, identity)
     try:
-        for _ in range(100):
-            ready = subprocess.run([binaries / "pg_isready", "-h", "127.0.0.1", "-p", str(port)], capture_output=True)
-            if ready.returncode == 0:
-                break
-            assert server.poll() is None, "PostgreSQL ended at once"
-            subprocess.run(["sleep", "0.1"], check=True)
         yield f"postgresql://huifang@127.0.0.1:{port}/postgres"
     finally:
         server.send_signal(signal.SIGINT)  # fast shutdown; SIGTERM would wait for every connection
         server.wait(timeout=30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def start_postgres(binaries: Path, data: Path, folder: Path, identity: dict) -> tuple[subprocess.Popen, int]:
+    """A server that answers, and its port; a port that another process took in between is given up for a new one."""
+    log = folder / "postgres.log"
+    for _ in range(3):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        with log.open("w") as said:
+            server = subprocess.Popen(
+                [
+                    binaries / "postgres",
+                    "-D",
+                    data,
+                    "-p",
+                    str(port),
+                    "-h",
+                    "127.0.0.1",
+                    "-k",
+                    folder,
+                    "-c",
+                    "fsync=off",
+                ],
+                cwd=folder,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                **identity,
+            )
+        for _ in range(600):
+            ready = subprocess.run([binaries / "pg_isready", "-h", "127.0.0.1", "-p", str(port)], capture_output=True)
+            if ready.returncode == 0:
+                return server, port
+            if server.poll() is not None:
+                break
+            time.sleep(0.1)
+        else:
+            server.kill()
+            server.wait(timeout=30)
+    raise RuntimeError(f"PostgreSQL does not start:\n{log.read_text()}")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

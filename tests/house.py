@@ -18,6 +18,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
+from cli import app  # before any command: a console keeps the COLUMNS it was made under
 from demo.branches import answer
 from demo.brokerage import build_extracts
 from models.calendar import SHANGHAI
@@ -105,8 +106,6 @@ class House:
 
     def call(self, *words: str, exits: Sequence[int] = (0, 1)) -> Any:
         """The result of a command run in this process."""
-        from cli import app
-
         result = CliRunner().invoke(app, list(words), env=self.environment, catch_exceptions=False)
         with (self.home / "commands.log").open("a", encoding="utf-8") as log:
             log.write(f"$ huifang {' '.join(words)}\n{result.output}\n")
@@ -173,6 +172,4 @@ def _command(environment: dict[str, str], words: Sequence[str], log: str) -> Non
         output.write(f"$ huifang {' '.join(words)}\n".encode())
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
-    from cli import app
-
     app(list(words), prog_name="huifang")

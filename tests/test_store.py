@@ -236,9 +236,9 @@ def test_a_claim_without_outcome_becomes_unknown_once(store_settings):
         seed_campaign(session)
         claim(session, 1)
     with store.begin() as session:
-        assert outbox.book_lost(session, NOW) == ["assignment p-2026-03 0001 #1"]
+        assert outbox.book_lost(session, NOW, is_line_known=False) == (["assignment p-2026-03 0001 #1"], [])
     with store.begin() as session:
-        assert outbox.book_lost(session, NOW) == []
+        assert outbox.book_lost(session, NOW, is_line_known=False) == ([], [])
         assert list(records.mails_of(session)["outcome"]) == ["unknown"]
 
 
