@@ -212,7 +212,7 @@ def test_what_a_notice_costs_is_bounded():
 
 
 def test_a_charset_that_is_no_name_does_not_stop_the_reading():
-    odd = dsn().replace(b"text/plain", b"text/plain; charset=\"\0\"").replace(b"I'm sorry", b"\xff sorry")
+    odd = dsn().replace(b"text/plain", b'text/plain; charset="\0"').replace(b"I'm sorry", b"\xff sorry")
     assert read_notice(apart(odd), is_daemon=True, sender="x@y", to_address=TO) == Reading("bounced", "5.1.1")
 
 
@@ -318,6 +318,20 @@ def test_a_list_that_bounced_is_not_delivered_and_goes_again_when_a_person_says_
     assert [word for word in ("sent by outbox", "bounced by flow:collect", "failed by Li Na") if word in story] == [
         "sent by outbox", "bounced by flow:collect", "failed by Li Na",
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_notice_that_overtakes_its_mail_waits_until_the_mail_is_settled(mailed, tmp_path):
+    house = mailed.copy(tmp_path / "home")
+    (first, _, to, own_id), *_ = lists(house)
+    with closing(sqlite3.connect(house.home / "huifang.sqlite")) as store, store:
+        store.execute("delete from mail_outcome where mail_id = ?", (first,))
+    receive(house, dsn(own_id=own_id, to=to))
+    house.call("run", "collect", *at("2026-03-03"), exits=(1,))
+    assert house.rows("select verdict, reason from verdict") == [("held", "mail_in_flight")]
+    assert (fates(house)[first], house.count("mail_notice")) == ("unknown", 0)
+    house.call("run", "collect", *at("2026-03-04"), exits=(1,))
+    assert (fates(house)[first], house.count("mail_notice")) == ("bounced", 1)
 
 
 @pytest.mark.slow

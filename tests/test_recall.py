@@ -11,6 +11,8 @@ from house import House, at
 
 from models.recall import DATA_KINDS, RecallRefused, check_recall, data_kinds, without_recalled
 from models.tables import Mail
+from tasks.settings import Settings
+from tasks.store import open_store
 
 
 @pytest.mark.parametrize(
@@ -137,13 +139,19 @@ def test_a_recall_is_on_record_though_its_request_must_wait(mailed, tmp_path):
     [(first,)] = house.rows("select min(id) from mail where kind = 'assignment'")
     missing = house.call("mail", "recall", "999", *BY, exits=(2,)).output
     assert "not there" in missing
+    [(second,)] = house.rows("select max(id) from mail where kind = 'assignment'")
+    with open_store(Settings(home=house.home)).exclusive("outbox"):
+        busy = house.call("mail", "recall", str(second), *BY, exits=(1,)).output
+    assert "is recalled by Li Na" in busy
+    assert "request to destroy waits" in busy
+    assert "is sent" in house.call("mail", "recall", str(second), *BY, exits=(0,)).output
     house.call("mail", "stop", "--by", "Li Na", "--reason", "a wrong roster")
     waits = house.call("mail", "recall", str(first), *BY, exits=(1,)).output
     assert "request to destroy waits" in waits
-    assert house.count("mail_recall") == 1
-    assert json.loads(house.call("status", "--json", exits=(1,)).stdout)["recalls"][0]["request"] == ""
+    assert house.count("mail_recall") == 2
+    assert json.loads(house.call("status", "--json", exits=(1,)).stdout)["recalls"][1]["request"] == ""
     house.call("mail", "go", "--by", "Li Na", "--reason", "corrected")
     said = house.call("mail", "recall", str(first), *BY, exits=(0,)).output
     assert "is sent" in said
-    assert house.count("mail_recall") == 1
-    assert house.rows("select count(*) from mail where kind = 'recall'") == [(1,)]
+    assert house.count("mail_recall") == 2
+    assert house.rows("select count(*) from mail where kind = 'recall'") == [(2,)]
