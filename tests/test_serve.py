@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from importlib import import_module
@@ -31,8 +32,16 @@ def ask(api_url, path, **body):
     request = urllib.request.Request(
         f"{api_url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
-        return json.load(answer)
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            # The server says 503 while its database is locked, and asks for another try.
+            if error.code != 503 or time.monotonic() > deadline:
+                raise
+        time.sleep(1)
 
 
 def await_that(found, seconds, what):
@@ -65,7 +74,7 @@ def served(home):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     api_url = f"http://127.0.0.1:{port}/api"
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     said = home / "serve.log"
     environment = House(home, api_url).environment
     del environment["PREFECT_API_URL"]
