@@ -231,10 +231,12 @@ def waits(standing: Standing) -> list[Wait]:
     """
     states = standing.branches["state"].value_counts()
     waiting = standing.case_results.get("waiting", 0)
+    stopped = {str(gap["branch_no"]) for gap in standing.gaps}
+    unsent = set(standing.branches.loc[standing.branches["state"] == "not_sent", "branch_no"])
     found = [
         Wait("imbalances", sum(not balance.holds for balance in standing.balances()), "headquarters"),
-        Wait("gaps", len({gap["branch_no"] for gap in standing.gaps}), "headquarters"),
-        Wait("not_sent", int(states.get("not_sent", 0)), "headquarters"),
+        Wait("gaps", len(stopped), "headquarters"),
+        Wait("not_sent", len(unsent - stopped), "headquarters"),
         Wait("mails_unknown", standing.mails.get("unknown", 0), "headquarters"),
         Wait("mails_failed", standing.mails.get("failed", 0), "headquarters"),
         Wait("mails_bounced", standing.mails.get("bounced", 0), "headquarters"),

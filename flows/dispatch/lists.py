@@ -165,7 +165,7 @@ def whole_lists(
         if len(content) <= max_bytes:
             yield from parts
             continue
-        said = f"{len(content)} > {max_bytes} bytes ({entry.part.number}/{entry.part.of}, {len(entry.calls)} rows)"
+        said = f"{len(content):,} > {max_bytes:,} B, {entry.part.number}/{entry.part.of}"
         gaps.append(Finding("too_large", True, to.branch_no, to.role, detail=said))
 
 
