@@ -17,6 +17,7 @@ Number = Annotated[int, typer.Argument(help="The message's number, from `huifang
 @app.command("list")
 def quarantine_list() -> None:
     """Every message that was not believed, with the reason and where its bytes lie."""
+    from models.returns import REASONS
     from tasks import records
     from tasks.settings import Settings
     from tasks.store import open_store
@@ -29,9 +30,9 @@ def quarantine_list() -> None:
             out.print("no message is quarantined")
         for row in waiting.itertuples():
             said = _headers(Settings().home / str(row.path))
-            out.print(
-                f"{row.message_id}  {row.reason}  {row.path}\n    {said}", soft_wrap=True, highlight=False, markup=False
-            )
+            reason = REASONS.get(str(row.reason))
+            why = f"{row.reason}: {reason.text(Settings().language)}" if reason else str(row.reason)
+            out.print(f"{row.message_id}  {why}  {row.path}\n    {said}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _headers(path: Path) -> str:

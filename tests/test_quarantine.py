@@ -135,6 +135,7 @@ def test_show_names_parts_and_history_and_no_cell(returned):
     number, _ = stray(returned)
     shown = returned.call("quarantine", "show", str(number)).output
     assert "unknown_sender" in shown
+    assert "unknown_sender: 发件人不在当日花名册中" in returned.call("quarantine", "list").output
     assert ".xlsx" in shown
     names = [name for (name,) in returned.rows("select distinct customer_id from assignment")]
     assert not any(name in shown for name in names)

@@ -56,7 +56,7 @@ REASONS: dict[str, Label] = {
         "未通过本单位邮件服务器的身份验证（DMARC、DKIM、SPF）",
         "our own mail server did not find it genuine (DMARC, DKIM, SPF)",
     ),
-    "unknown_sender": Label("发件人不在当日联系人名册中", "the sender is not on the roster of that day"),
+    "unknown_sender": Label("发件人不在当日花名册中", "the sender is not on the roster of that day"),
     "sender_of_several_branches": Label(
         "该地址登记在多个营业部名下", "the address is registered for more than one branch"
     ),
