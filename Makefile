@@ -10,13 +10,15 @@ SPARK := $(VENV)/.spark
 demo: $(READY)
 	$(BIN)/huifang demo $(DEMO)
 
+# A file of tests stays with one worker, whose server and brokerage its tests share; WORKERS=0 for a debugger.
+WORKERS ?= 2
 test: $(READY) $(SPARK)
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST)
 
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(PYTEST)
 
 serve: $(READY)
 	$(BIN)/huifang serve
