@@ -98,7 +98,7 @@ class _Found:
 def _payload_of(part: email.message.Message, *, is_decoded: bool = False) -> Any:
     """What a part holds; nothing where its charset is no name at all, which the parser trips over."""
     try:
-        return part.get_payload(decode=is_decoded)
+        return part.get_payload(decode=True) if is_decoded else part.get_payload()
     except ValueError:
         return b"" if is_decoded else ""
 
