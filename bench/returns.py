@@ -230,13 +230,17 @@ def tables(run: dict[str, Any]) -> list[Figures]:
             for name, rounds in case["rounds"].items()
         }
         if "empty" in costs and "huifang" in costs:
-            costs["huifang"]["inner_seconds"] = costs["huifang"]["wall_seconds"] - costs["empty"]["wall_seconds"]
+            for what, inner in (("wall_seconds", "inner_seconds"), ("cpu_seconds", "inner_cpu_seconds")):
+                costs["huifang"][inner] = costs["huifang"][what] - costs["empty"][what]
         lines = [
             (NAMES[name], f"{cost['wall_seconds']:.2f}", f"{cost['inner_seconds']:.2f}" if "inner_seconds" in cost else "–",
              f"{cost['cpu_seconds']:.2f}", f"{cost['peak_mb']:,.0f}")
             for name, cost in costs.items()
         ]  # fmt: skip
         found.append(Figures(title, HEADER, lines))
+        if "inner_cpu_seconds" in costs.get("huifang", {}) and "bare" in costs:
+            value = costs["huifang"]["inner_cpu_seconds"] / costs["bare"]["cpu_seconds"]
+            ratios.append(("huifang less start ÷ bare, CPU of all cores", case["form"], f"{value:.2f}", ""))
         if {"bare", "huifang"} <= set(costs):
             for what, label in (("wall_seconds", "whole process"), ("inner_seconds", "without start and imports")):
                 if what in costs["huifang"]:
