@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import draw, intake, returns, sheets
+from bench import draw, intake, mail, returns, sheets
 from bench.measure import ContestantError
 from bench.report import newest, read_run, show, write_docs, write_run
 from tasks.settings import PROJECT
@@ -35,9 +35,12 @@ def main() -> int:
     mailing = commands.add_parser("sheets", help="lists written, locked and mailed, beside XlsxWriter alone")
     mailing.add_argument("--branches", type=int, default=500)
     mailing.add_argument("--rows", type=int, default=170)
+    sending = commands.add_parser("mail", help="lists handed to a Postfix over TLS, beside smtplib alone")
+    sending.add_argument("--mails", type=int, default=500)
+    sending.add_argument("--rows", type=int, default=170)
     all_parts = (
         (taking_in, intake.CONTESTANTS), (drawing, draw.CONTESTANTS), (returning, returns.CONTESTANTS),
-        (mailing, sheets.STEPS),
+        (mailing, sheets.STEPS), (sending, mail.CONTESTANTS),
     )  # fmt: skip
     for parts, contestants in all_parts:
         parts.add_argument("--contestants", default=",".join(contestants), help="some of them")
@@ -63,6 +66,8 @@ def main() -> int:
             run = returns.run_returns(returns=words.returns, forms=words.forms.split(","), **given)
         elif words.command == "sheets":
             run = sheets.run_sheets(branches=words.branches, rows=words.rows, **given)
+        elif words.command == "mail":
+            run = mail.run_mail(mails=words.mails, rows=words.rows, **given)
         elif words.command == "draw":
             run = draw.run_draw(
                 sizes=words.sizes.split(","), cap_seconds=words.cap, engine_memory=words.engine_memory,

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import draw_figures, returns, sheets
+from bench import draw_figures, mail, returns, sheets
 from bench.figures import Figures, median_of, verdict
 
 BEGIN = {
@@ -19,6 +19,7 @@ BEGIN = {
     "draw": "<!-- figures of the draw: written by `make bench-docs` -->",
     "returns": "<!-- figures of returns: written by `make bench-docs` -->",
     "sheets": "<!-- figures of sheets: written by `make bench-docs` -->",
+    "mail": "<!-- figures of mail: written by `make bench-docs` -->",
 }
 END = "<!-- end of figures -->"
 NAMES = {
@@ -116,6 +117,8 @@ def _title(case: dict[str, Any]) -> str:
 def _tables(run: dict[str, Any]) -> list[Figures]:
     if run["benchmark"] == "draw":
         return draw_figures.tables(run)
+    if run["benchmark"] == "mail":
+        return mail.tables(run)
     if run["benchmark"] == "sheets":
         return sheets.tables(run)
     if run["benchmark"] == "returns":

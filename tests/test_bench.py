@@ -180,3 +180,14 @@ def test_every_return_is_read_by_both_contestants_and_answered_by_huifang(tmp_pa
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "2 returns, locked" in done.stdout
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_both_contestants_hand_every_mail_to_the_same_server(tmp_path):
+    done = run("-m", "bench", "mail", "--mails", "12", "--rows", "20", "--repeats", "1", "--data", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (figures,) = tmp_path.glob("mail-*.json")
+    rounds = json.loads(figures.read_text(encoding="utf-8"))["rounds"]
+    assert {name: len(each) for name, each in rounds.items()} == {"bare": 1, "huifang": 1}
+    assert "huifang's rate ÷ smtplib's ≥ 0.9" in done.stdout

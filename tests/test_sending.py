@@ -47,7 +47,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with one campaign and no mail."""
     home = tmp_path_factory.mktemp("store") / "home"
     found = open_store(Settings(home=home))
-    with found.begin() as session:
+    add_campaign(found)
+    found.engine.dispose()
+    return home
+
+
+def add_campaign(store: Store) -> None:
+    with store.begin() as session:
         session.add(
             ProgrammeYear(
                 id="p-2026", programme="p", year=2026, base_on=date(2025, 12, 31), snapshots={}, plan="{}",
@@ -62,8 +68,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 calendar_version="c", state_sha256="x", committed_at=NOW,
             )
         )  # fmt: skip
-    found.engine.dispose()
-    return home
 
 
 @pytest.fixture
@@ -391,3 +395,42 @@ def test_of_two_claims_left_open_before_the_machine_restarted_both_are_unknown(s
     with office(store) as desk:
         desk.send(0)
     assert desk.outcomes() == [("unknown", None)] * 2
+
+
+def test_an_outcome_without_a_sync_of_its_own_is_there_for_the_next_run_and_later_ones_are_synced(
+    store_settings: Settings,
+) -> None:
+    found = open_store(store_settings)
+    add_campaign(found)
+    claimed_and_left(found, 1)
+    with found.begin_unsynced() as session:
+        mail = session.scalars(select(Mail)).one()
+        session.add(
+            MailOutcome(mail_id=mail.id, outcome="sent", code=250, detail="", decided_by="outbox", at=NOW)
+        )
+
+    def fall() -> None:
+        with found.begin_unsynced() as session:
+            session.add(MailSwitch(is_stopped=True, reason="", decided_by="nobody", decided_at=NOW))
+            session.flush()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fall()
+    with connect_store(store_settings).begin() as session:
+        assert session.scalars(select(MailOutcome.outcome)).all() == ["sent"]
+        assert session.scalars(select(MailSwitch.id)).all() == []
+    if found.engine.dialect.name == "sqlite":
+        with found.engine.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2, "FULL again"
+    else:
+        assert found.keeps_unsynced
+
+
+def test_the_store_that_syncs_every_outcome_tells_by_the_order_alone(store_settings: Settings) -> None:
+    found = open_store(store_settings)
+    add_campaign(found)
+    claimed_and_left(found, 2)
+    with found.begin() as session:
+        unknown, unspoken = outbox.book_lost(session, NOW, is_line_known=found.keeps_unsynced)
+    assert (len(unknown), len(unspoken)) == ((2, 0) if found.engine.dialect.name == "sqlite" else (1, 1))
