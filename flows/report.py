@@ -16,6 +16,7 @@ from models.programme import CoverageGoal, Programme
 from models.standing import Standing
 from models.tables import Campaign, ProgrammeYear, Report
 from tasks import board, lake, mail, outbox, records, vault
+from tasks.records import approvals
 from tasks.settings import Settings, read_calendar
 from tasks.store import Store, open_store, record
 
@@ -43,6 +44,12 @@ def report_campaigns(
             totals["unknown"] += len(out.lost)
             for issued, year in found:
                 gaps: list[str] = []
+                with store.begin() as session:
+                    why = approvals.lacks_approval(session, issued.id)
+                if why:
+                    log.warning("%s: no summary is mailed: %s; `huifang approve %s`", issued.id, why, issued.id)
+                    totals["unapproved"] += 1
+                    continue
                 with store.begin() as session:
                     before = standing_of(settings, session, issued.id, as_of)
                 pieces = build_feedback(settings, store, issued, year, before, gaps, as_of=as_of, now=now)

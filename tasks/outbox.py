@@ -379,7 +379,7 @@ def send_all(outbox: Outbox, kind: str, pieces: Iterable[Piece], planned: int | 
     if why := traffic.why_closed():
         counts["waiting"] = (planned if planned is not None else taken + sum(1 for _ in left)) - counts["claimed"]
         if traffic.stopped_by:
-            counts["stopped"] = counts["waiting"]
+            counts["stopped"] = counts["waiting"] + (ahead is not None)
         if counts["waiting"]:
             log.warning("%s: %s mails wait: %s", kind, counts["waiting"], why)
     return {name: n for name, n in counts.items() if n or name not in ("stopped", "waiting")}
