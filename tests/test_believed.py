@@ -123,6 +123,7 @@ HEADS = {
     f"From: {BRANCH}\r\nResent-From: {EVIL}": "resent",
     f"From: {BRANCH}\r\nResent-From: b0202@branch.example": "resent",
     f"From: {BRANCH}\r\nResent-Sender: {EVIL}\r\nResent-From: {BRANCH}": "resent",
+    f"From: {BRANCH}\r\nSender: {'a' * 5000} <{EVIL}>": "header_defect",
     f"From: {BRANCH}\r\nSubject: a\r\nSubject: b": "header_defect",
     f"From: {BRANCH}\r\nDate: a\r\nDate: b": "header_defect",
     f"From: {BRANCH}\r\nMessage-ID: <a@b>\r\nMessage-ID: <c@d>": "header_defect",
