@@ -721,9 +721,9 @@ def _recording(chance: random.Random) -> bytes:
     with wave.open(file, "wb") as sound:
         sound.setnchannels(1)
         sound.setsampwidth(1)
-        sound.setframerate(4_000)
+        sound.setframerate(400)
         pitch = chance.uniform(0.1, 0.6)
-        sound.writeframes(bytes(128 + int(60 * math.sin(n * pitch)) for n in range(chance.randint(6_000, 12_000))))
+        sound.writeframes(bytes(128 + int(60 * math.sin(n * pitch)) for n in range(chance.randint(8_400, 14_000))))
     return file.getvalue()
 
 

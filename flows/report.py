@@ -149,6 +149,7 @@ def signals_of(settings: Settings, session: Session, campaign_id: str) -> pd.Dat
         records.recordings(session),
         records.found_by_headquarters(session),
         is_workday,
+        records.signatures(session),
     )
 
 

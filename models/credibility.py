@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from datetime import date
+from typing import NamedTuple
 
 import pandas as pd
 import pandera.pandas as pa
@@ -17,6 +18,8 @@ from models.outcomes import Label
 
 SIGNALS: dict[str, Label] = {
     "same_recording": Label("同一录音用于多个任务", "one recording for several calls"),
+    "same_scan": Label("同一签字扫描件用于多个任务", "one scanned signature for several calls"),
+    "short_recording": Label("录音时长少于所填回答所需", "a recording shorter than its answers take to say"),
     "burst": Label("5 分钟内登记 20 通及以上", "20 calls or more within 5 minutes"),
     "night": Label("22:00 至 7:00 的回访", "calls between 22:00 and 7:00"),
     "off_day": Label("非工作日的回访", "calls outside workdays"),
@@ -26,6 +29,8 @@ SIGNALS: dict[str, Label] = {
 """Every signal with its words, the gravest first."""
 
 BURST_CALLS, BURST_MINUTES = 20, 5
+SECONDS_AN_ANSWER = 4
+"""Less for a question and its answer nobody takes."""
 NIGHT_FROM, NIGHT_UNTIL = 22 * 60, 7 * 60
 SAME_REMARKS, REMARK_LETTERS = 5, 8
 """So many equal remarks of so many letters or more: a short one, such as 已核实, is said by everybody."""
@@ -42,6 +47,7 @@ ROWS = pa.DataFrameSchema(
         ),  # '' where none was written
         "outcome": pa.Column(str, coerce=True),
         "remark": pa.Column(str, coerce=True),
+        "answered": pa.Column(int, pa.Check.ge(0), coerce=True, required=False),  # of the five legal contents
     },
     strict=True,
     unique=["assignment_id"],
@@ -60,20 +66,32 @@ FOUND = pa.DataFrameSchema(
 )
 
 
+class Sent(NamedTuple):
+    """One file that names its call: the hash of its bytes, and how long it plays, None where that cannot be told."""
+
+    sha256: str
+    call: int
+    seconds: float | None = None
+
+
 def find_signals(
     rows: pd.DataFrame,
-    recordings: Iterable[tuple[str, int]],
+    recordings: Iterable[tuple[str, int] | Sent],
     hq_findings: AbstractSet[str],
     is_workday: Callable[[date], bool],
+    scans: Iterable[tuple[str, int] | Sent] = (),
 ) -> pd.DataFrame:
     """How many rows of each caller carry each signal, see FOUND; the gravest signal first, then by branch and caller.
 
-    rows: the current accepted row of each call, see ROWS; recordings: (SHA-256 of its bytes, assignment) of each audio
-    file that names its call; hq_findings: customers whom headquarters' own call found something about.
+    rows: the current accepted row of each call, see ROWS; recordings and scans: the audio files and the scanned
+    signatures that name their call; hq_findings: customers whom headquarters' own call found something about.
     """
     rows = ROWS.validate(rows)
+    sounds, pictures = ([Sent(*one) for one in files] for files in (recordings, scans))
     marked = {
-        "same_recording": rows["assignment_id"].isin(_shared(recordings)),
+        "same_recording": rows["assignment_id"].isin(_shared(sounds)),
+        "same_scan": rows["assignment_id"].isin(_shared(pictures)),
+        "short_recording": _is_short(rows, sounds),
         "burst": _in_burst(rows),
         "night": _minutes(rows).map(lambda minute: minute >= NIGHT_FROM or 0 <= minute < NIGHT_UNTIL),
         "off_day": rows["called_on"].map(lambda day: not is_workday(day)),
@@ -95,10 +113,25 @@ def find_signals(
     return FOUND.validate(found[list(FOUND.columns)].reset_index(drop=True))
 
 
-def _shared(recordings: Iterable[tuple[str, int]]) -> set[int]:
-    """Calls whose recording is another call's as well."""
+def _is_short(rows: pd.DataFrame, sounds: Iterable[Sent]) -> pd.Series[bool]:
+    """Whether all of a call's recordings together play for less than its answers take; unmeasured ones say nothing."""
+    lasting: dict[int, float] = {}
+    unmeasured = set()
+    for sound in {(one.sha256, one.call): one for one in sounds}.values():
+        if sound.seconds is None:
+            unmeasured.add(sound.call)
+        else:
+            lasting[sound.call] = lasting.get(sound.call, 0.0) + sound.seconds
+    if "answered" not in rows:
+        return pd.Series(False, index=rows.index)
+    seconds = rows["assignment_id"].map(lasting)
+    return (seconds < SECONDS_AN_ANSWER * rows["answered"]) & ~rows["assignment_id"].isin(unmeasured)
+
+
+def _shared(files: Iterable[Sent]) -> set[int]:
+    """Calls one of whose files is another call's as well."""
     calls: dict[str, set[int]] = {}
-    for sha256, call in recordings:
+    for sha256, call, _ in files:
         calls.setdefault(sha256, set()).add(call)
     return {call for same in calls.values() if len(same) > 1 for call in same}
 

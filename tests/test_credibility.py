@@ -66,6 +66,31 @@ def test_one_recording_for_two_calls_marks_both_and_twice_for_one_call_marks_non
     assert found == {("0101", "王芳", "same_recording"): (1, 2), ("0101", "李建国", "same_recording"): (1, 1)}
 
 
+def test_one_scanned_signature_for_two_calls_marks_both():
+    found = find_signals(rows_of(HONEST), [], frozenset(), weekday, [("aa", 2), ("aa", 3)])
+    assert set(found["signal"]) == {"same_scan"}
+    assert sorted(found["rows"]) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "answered", "is_marked"),
+    [
+        ((19.9,), 5, True),
+        ((20,), 5, False),
+        ((12, 9), 5, False),
+        ((3,), 0, False),
+        ((3, None), 5, False),
+        ((), 5, False),
+    ],
+)
+def test_a_recording_shorter_than_its_answers_take_is_marked_and_one_of_unknown_length_is_not(
+    seconds, answered, is_marked
+):
+    rows = rows_of(HONEST).assign(answered=answered)
+    found = signals(rows, [(f"{n}", 1, lasting) for n, lasting in enumerate(seconds)])
+    assert set(found) == ({("0101", "王芳", "short_recording")} if is_marked else set())
+
+
 @pytest.mark.parametrize(
     ("n", "minutes", "marked"),
     [(20, 0.25, 20), (19, 0.25, 0), (20, 5 / 19, 20), (20, 1, 0), (40, 0.2, 40)],
@@ -143,7 +168,7 @@ def test_headquarters_sees_signals_by_caller_in_a_command_and_by_branch_on_the_p
 def test_signals_do_not_depend_on_the_order_of_rows_and_count_no_row_twice(made, chance):
     rows = pd.DataFrame(
         [
-            (n, f"{n:010d}", "0101", who, date(2026, 3, 2) + timedelta(days=day), f"{at // 60:02d}:{at % 60:02d}", "done_clear", "")
+            (n, f"{n:010d}", "0101", who, date(2026, 3, 2) + timedelta(days=day), f"{at // 60:02d}:{at % 60:02d}", "done_clear", "", 5)
             for n, (at, who, day) in enumerate(made)
         ],
         columns=list(ROWS.columns),

@@ -69,6 +69,7 @@ from tasks.records.evidence import (
     recordings,
     rows_awaiting,
     rows_kept_open,
+    signatures,
 )
 from tasks.records.gaps import Gaps, add_gaps, open_gaps
 from tasks.records.mails import (
@@ -247,6 +248,7 @@ __all__ = [
     "seed_of",
     "self_checks_to_merge",
     "sightings",
+    "signatures",
     "sightings_to_move",
     "snapshot_by_id",
     "snapshot_of",

@@ -10,6 +10,7 @@ import pandas as pd
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
+from models.credibility import Sent
 from models.row_code import ItemKind
 from models.tables import Assignment, AssignmentEnd, Campaign, Case, Evidence, ReturnRow, RowProblem, SelfCheck
 from tasks.records.base import frame, latest
@@ -171,14 +172,23 @@ def calls_listed(session: Session, ids: Collection[int]) -> pd.DataFrame:
     )
 
 
-def recordings(session: Session) -> list[tuple[str, int]]:
-    """The hash of each recording that names its call, of every campaign, and the call."""
+def recordings(session: Session) -> list[Sent]:
+    """Every recording that names its call, of every campaign."""
+    return _sent(session, ["recording"])
+
+
+def signatures(session: Session) -> list[Sent]:
+    """Every scan of a signature that names its call, of every campaign."""
+    return _sent(session, ["signature", "scan"])
+
+
+def _sent(session: Session, kinds: Collection[str]) -> list[Sent]:
     rows = session.execute(
-        select(Evidence.sha256, Evidence.item_id).where(
-            Evidence.item_kind == "assignment", Evidence.media_type.startswith("audio/")
+        select(Evidence.sha256, Evidence.item_id, Evidence.seconds).where(
+            Evidence.item_kind == "assignment", Evidence.kind.in_(kinds)
         )
     )
-    return [(row.sha256, row.item_id) for row in rows]
+    return [Sent(*row) for row in rows]
 
 
 def _in_pieces(ids: Collection[int]) -> Iterator[list[int]]:

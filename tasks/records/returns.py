@@ -421,7 +421,7 @@ def problem_rows(session: Session, campaign_id: str) -> dict[str, int]:
 
 def rows_reported(session: Session, campaign_id: str) -> pd.DataFrame:
     """The current accepted row of each call of a campaign that a branch made itself: models.credibility's ROWS."""
-    return frame(
+    found = frame(
         session,
         select(
             ReturnRow.assignment_id,
@@ -432,6 +432,7 @@ def rows_reported(session: Session, campaign_id: str) -> pd.DataFrame:
             ReturnRow.called_at,
             ReturnRow.outcome,
             ReturnRow.remark,
+            ReturnRow.answers,
         )
         .join(Assignment, Assignment.id == ReturnRow.assignment_id)
         .where(
@@ -441,6 +442,8 @@ def rows_reported(session: Session, campaign_id: str) -> pd.DataFrame:
         )
         .order_by(ReturnRow.assignment_id),
     )
+    answered = [sum(said != "not_asked" for said in answers.values()) for answers in found["answers"]]
+    return found.drop(columns="answers").assign(answered=pd.Series(answered, dtype="int64", index=found.index))
 
 
 def found_by_headquarters(session: Session) -> set[str]:
