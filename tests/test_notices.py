@@ -4,6 +4,7 @@ import base64
 import email
 import email.policy
 import sqlite3
+import time
 from contextlib import closing
 from datetime import UTC, date, datetime
 from email.message import EmailMessage
@@ -15,11 +16,12 @@ from letters import opened
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from bench.smtp_server import IS_THERE, USER, Postfix
 from models.notices import Notice, Reading, read_notice, settle_by
 from models.returns import judge_sender
 from models.tables import MailNotice, MailRecall, Message
 from tasks import outbox, records
-from tasks.mail import Rendered
+from tasks.mail import Letter, Rendered, compose, open_post
 from tasks.sandbox.notices import read_notice as take_apart
 from tasks.settings import Settings
 from tasks.store import connect_store, open_store, upgrade
@@ -214,6 +216,27 @@ def test_what_a_notice_costs_is_bounded():
 def test_a_charset_that_is_no_name_does_not_stop_the_reading():
     odd = dsn().replace(b"text/plain", b'text/plain; charset="\0"').replace(b"I'm sorry", b"\xff sorry")
     assert read_notice(apart(odd), is_daemon=True, sender="x@y", to_address=TO) == Reading("bounced", "5.1.1")
+
+
+@pytest.mark.skipif(not IS_THERE, reason="no Postfix and Dovecot here, or not root: make system installs them")
+def test_what_a_real_postfix_sends_back_is_read(tmp_path):
+    gone = f"transport_maps = inline:{{ {{{TO} = error:5.1.1 nobody of that name}} }}\nsmtpd_reject_unlisted_recipient = no"
+    letter = Letter(TO, "回访任务", "<p>名单见附件</p>", "名单见附件\n", (), OURS, datetime.now(UTC))
+    server = Postfix(tmp_path, settings=gone)
+    try:
+        settings = Settings(smtp_password_file=server.password_file, smtp_ca_file=server.ca, smtp_timeout_seconds=20)
+        with open_post(settings, server.url) as post:
+            sent = post.send(compose(letter, from_address=USER, from_name="客服中心"), USER, TO)
+            assert sent.outcome == "sent", "it is refused only afterwards"
+        deadline = time.monotonic() + 30
+        while not server.mails() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        [path] = server.mails()
+        notice = apart(path.read_bytes())
+    finally:
+        server.stop()
+    assert list(notice.own_ids) == [OURS]
+    assert read_notice(notice, is_daemon=True, sender="x@y", to_address=TO) == Reading("bounced", "5.1.1")
 
 
 def test_nobody_can_compute_the_message_id_of_a_mail_that_he_has_not_got(tmp_path):
