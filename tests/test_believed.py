@@ -59,6 +59,7 @@ HONEST = [
     f"From: {BRANCH}\r\nSender: clerk@branch.example",
     f"From: {BRANCH}\r\nResent-From: head0101@branch.example",
     f"From: {BRANCH}\r\nReply-To: {EVIL}",
+    f"Mime-Version: 1.0\r\nFrom: {BRANCH}\r\nMIME-Version: 1.0",  # as gateways add one to one
 ]
 
 

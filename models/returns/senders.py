@@ -45,7 +45,7 @@ REASONS: dict[str, Label] = {
     ),
     "from_group": Label("发件人是一个组，而不是一个人", "From is a group, not one sender"),
     "header_defect": Label(
-        "邮件头残缺、重复或含控制字符", "headers that are broken, stand twice or hold control signs"
+        "邮件头残缺、自相矛盾或含控制字符", "headers that are broken, say two things or hold control signs"
     ),
     "other_sender": Label("由其他域名的地址代为发送", "sent by an address of another domain in the sender's name"),
     "resent": Label("由他人转寄", "sent on by somebody else"),

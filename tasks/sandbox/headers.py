@@ -9,7 +9,6 @@ import email.policy
 import posixpath
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -80,7 +79,7 @@ def other_senders(message: email.message.Message) -> tuple[list[str], list[str]]
 
 
 def header_defects(message: email.message.Message) -> list[str]:
-    """What is wrong with the head of a message: lines that are no header, control signs, headers that stand twice."""
+    """What is wrong with the head of a message: lines that are no header, control signs, headers that say two things."""
     found = list(fields(message))
     defects = [type(defect).__name__ for defect in message.defects if isinstance(defect, _OF_HEADS)]
     if any(not _NAME.fullmatch(name) or "\0" in str(value) for name, value in found):
@@ -90,8 +89,8 @@ def header_defects(message: email.message.Message) -> list[str]:
         defects.append("HeaderTooLong")
     if _FROM_BELOW.match(content if isinstance(content, str) else message.preamble or ""):
         defects.append("HeaderInBody")
-    times = Counter(name for name, _ in found)
-    return defects + [f"Repeated:{name}" for name in _ONCE if times[name] > 1]
+    said = {name: {" ".join(str(value).split()) for own, value in found if own == name} for name in _ONCE}
+    return defects + [f"Repeated:{name}" for name in _ONCE if len(said[name]) > 1]
 
 
 def automatic_word(message: email.message.Message) -> str:
