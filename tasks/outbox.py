@@ -152,17 +152,23 @@ def book_lost(session: Session, now: datetime, *, is_line_known: bool) -> tuple[
     return unknown, unspoken
 
 
-def _is_line_known(settings: Settings, store: Keeper) -> bool:
-    """Whether every outcome that was booked is still there: the machine has not restarted since, or its store syncs them.
-
-    Says so for the next run too, so call it once in a run.
-    """
-    note = settings.home.resolve() / "locks" / "outbox.boot"
+def _boot_note(settings: Settings) -> tuple[Path, str]:
+    """Where the last run's start of the machine is kept, and this one's; '' where the machine does not tell."""
     boot = BOOT_ID.read_text(encoding="ascii") if BOOT_ID.exists() else ""
-    before = note.read_text(encoding="ascii") if note.exists() else ""
+    return settings.home.resolve() / "locks" / "outbox.boot", boot
+
+
+def _is_line_known(settings: Settings, store: Keeper) -> bool:
+    """Whether every outcome that was booked is still there: the machine has not restarted since, or its store syncs them."""
+    note, boot = _boot_note(settings)
+    return store.keeps_unsynced or (boot != "" and note.exists() and note.read_text(encoding="ascii") == boot)
+
+
+def _note_boot(settings: Settings) -> None:
+    """What later runs compare with. Only when no claim of an earlier start of the machine is open any more."""
+    note, boot = _boot_note(settings)
     note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     note.write_text(boot, encoding="ascii")
-    return store.keeps_unsynced or (boot != "" and boot == before)
 
 
 class Keeper(Protocol):
@@ -320,6 +326,7 @@ def opened(
         with store.begin() as session:
             lost, unspoken = book_lost(session, now, is_line_known=_is_line_known(settings, store))
             out_today = count_of_day(session, now) if settings.mails_per_day else 0
+        _note_boot(settings)
         for key in lost:
             log.warning("%s: the last run ended between claim and outcome; booked as unknown, not sent again", key)
         for key in unspoken:
