@@ -387,3 +387,36 @@ def test_a_correction_sheet_holds_the_wrong_rows_alone_and_is_judged_like_any_re
     assert states(house, codes) == [(1, "", 1), (1, "", 1), (1, "", 2)]
     assert house.status()["campaigns"][0]["completed"] == 3
     assert clerk.receipt()[1] == []
+
+
+def test_a_self_check_waits_for_its_register_second_contact_and_interview(listed, tmp_path):
+    house = listed.copy(tmp_path / "home")
+    clerk = Clerk(house)
+    [code] = fill(clerk.list, (4,), 回访结果="成功·疑似违规", 疑似违规类型="获知密码", 身份核实="已核·有异常")
+    clerk.return_book(clerk.list, (f"{code}.wav", sound()))
+    collect(house)
+    house.call("run", "chase", *at("2026-03-11", "19:00"))
+    [(path,)] = house.rows("select path from mail where kind = 'self_check'")
+    [statement] = clerk.books(path)
+    said = {
+        "再次回访日期": "2026-03-12", "自查人": "赵敏", "客户陈述是否属实": "不属实", "持仓及委托核对": "相符", "员工访谈": "已访谈",
+        "处理情况": "经核实系误解",
+    }  # fmt: skip
+    table, place = statement.worksheets[1], columns(statement.worksheets[1])
+    for title, value in said.items():
+        table.cell(4, place[title], value)
+    case = str(table.cell(4, 1).value)
+    clerk.return_book(statement, (f"{case}_登记表.png", scan()))
+    collect(house, "2026-03-12")
+    assert house.rows("select awaits from self_check") == [("contact,interview",)]
+    assert house.status()["campaigns"][0]["awaiting"] == {"contact": 1, "interview": 1}
+    assert house.status()["campaigns"][0]["case_results"] == {"waiting": 1}
+    text, [sheet] = clerk.receipt()
+    assert f"{case}_访谈记录.pdf" in text
+    assert sheet.worksheets[1].cell(4, place["处理情况"]).value == said["处理情况"]
+
+    clerk.send((f"{case}.zip", zipped(**{"访谈记录.png": scan(), "再次回访.wav": sound(5)})))
+    collect(house, "2026-03-13")
+    house.call("run", "chase", *at("2026-03-13", "19:00"))
+    assert house.rows("select awaits from self_check order by version") == [("contact,interview",), ("",)]
+    assert house.status()["campaigns"][0]["case_results"] == {"contradicted": 1}
