@@ -9,14 +9,17 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from email import policy
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import openpyxl
 import pandas as pd
 import pytest
+from house import House, at
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_lists import mails as list_mails
 
 from demo.specimens import kinds, specimens
 from models.outcomes import Language
@@ -165,3 +168,32 @@ def sheet_with(kind: SheetKind, text: str, language: Language) -> bytes:
         kind, rows, campaign="daily_risk-2026-03", title=text, branch_no="0001", branch_name=text, language=language,
         issued_on=date(2026, 3, 2), addressee=Addressee("hq_service" if kind == "hq_calls" else "operations_director", "c/0001-1"),
     )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_hostile_names_in_the_extracts_reach_mails_and_sheets_as_text_alone(prefect_client: str, tmp_path: Path) -> None:
+    house = House.build(tmp_path / "home", prefect_client, customers=400, branches=2)
+    nasty = '=HYPERLINK("http://evil.example","x")<img src=http://evil.example/x>{{7*7}}%(n)s\u202e'
+    for table, column in (("customers", "customer_name"), ("branches", "branch_name"), ("staff", "staff_name")):
+        file = house.home / "inbox" / f"{table}.csv"
+        rows = pd.read_csv(file, dtype=str, keep_default_na=False)
+        rows[column] = [f"{nasty}{n}" for n in range(len(rows))]
+        rows.to_csv(file, index=False)
+    house.pull()
+    house.draw("daily_risk")
+    house.call("run", "dispatch", *at("2026-03-02"))
+    lists = list_mails(house)
+    assert lists
+    for path in (house.home / "outbox").glob("**/*.eml"):
+        message = email.message_from_bytes(path.read_bytes(), policy=policy.default)
+        page, words = (message.get_body((part,)).get_content() for part in ("html", "plain"))  # type: ignore[union-attr]
+        assert "<img" not in page
+        assert "&lt;img src=http" in page, "the branch's name is shown"
+        assert "{{7*7}}" in words, "and never evaluated"
+        assert "\u202e" not in page + words + message["Subject"]
+        assert len(message["Subject"]) <= SUBJECT_SIGNS
+    for _, _, book in lists.values():
+        written = [cell for sheet in book for row in sheet.iter_rows() for cell in row]
+        assert not [cell.coordinate for cell in written if cell.data_type == "f" and "evil" in str(cell.value)]
+        assert not [cell.coordinate for cell in written if cell.hyperlink]
+        assert [cell for cell in written if cell.data_type == "s" and str(cell.value).startswith("=")], "the names are there"
