@@ -258,7 +258,7 @@ def test_the_shipped_files_say_where_each_rule_comes_from_and_leave_little_to_de
         rules = programme(content)
         assert {text.text for text in rules.rules}
         assert all(e.source.holds_from == date(2010, 5, 1) for e in rules.exclusions)  # the day No. 11 came into force
-        idle = {"valid_to", "population", "strata", "weights", "monthly_plan", "no_recontact", "approval"}
+        idle = {"valid_to", "population", "strata", "weights", "monthly_plan", "no_recontact", "approval", "evidence"}
         assert set(default_keys(rules)) <= idle
 
 
@@ -322,3 +322,10 @@ def test_a_segment_named_like_the_missing_one_is_a_stratum_of_its_own():
     assert dict(judged.order_by("customer_id").select("customer_id", "segment").execute().itertuples(index=False)) == {
         "a": "-", "b": "--", "c": "---", "d": "retail",
     }  # fmt: skip
+
+
+def test_what_evidence_a_programme_asks_for_is_read_back_in_both_languages(tmp_path):
+    file = written(tmp_path, DAILY | {"version": 2, "evidence": {"calls": ["recording"], "self_check": ["interview"]}})
+    assert "A completed call needs evidence: of a phone call its recording." in explained(file, "--language", "en")
+    assert "自查须附佐证：三方签字的访谈记录扫描件。" in explained(file, "--language", "zh_CN")
+    assert "须附佐证" not in explained(written(tmp_path, DAILY), "--language", "zh_CN")
