@@ -74,7 +74,9 @@ def collect_returns(as_of: date | None = None, now: datetime | None = None) -> d
         )  # fmt: skip
     totals["receipts_put_off"] = put_off.total()
     if sent.get("stopped"):
-        totals["stopped"] = 1
+        totals["stopped"] = sent["stopped"]
+    elif sent.get("waiting"):
+        totals["mails_waiting"] = sent["waiting"]
     totals.update({"receipts_sent": sent["sent"], "failed": sent["failed"], "unknown": sent["unknown"] + len(out.lost)})
     board.publish_counts("collect", "collect", [dict(totals)])
     log.info("%s", dict(totals))
