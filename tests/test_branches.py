@@ -192,7 +192,7 @@ def receipt(hq: Headquarters, branch: str, *, accepted: int, problems: list[dict
         "receipt", "zh_CN", branch_name=f"营业部{branch}", title="日常合规风险提示回访", period="2026-03",
         sheet="callback_sheet", received_at=NOW, reference="0f", accepted=accepted, rejected=len(problems),
         problems=[problem | {"sheet": "回访登记表", "task": ""} for problem in problems], problems_left_off=0, is_late=False,
-        files=0, open_again=0,
+        files=0, open_again=0, awaiting=[], useless=[], attachment_names=[], key_place="",
         due_on=DUE, return_address=HQ, sender_name="客服中心",
     )  # fmt: skip
     hq.mail(branch, words.subject, words.text)
