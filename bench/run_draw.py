@@ -47,31 +47,31 @@ def main(month: str, customers: Path, prepared: Path, seed: str, result: Path) -
     rules = version_on(read_programmes(settings), "daily_risk", date(2026, 3, 1))
     con = lake.connect(settings)
     found = {"import_seconds": imported - BEGAN, "steps": seconds}
+    file = (settings.lake if month == "first" else prepared) / "frame.parquet"
     if month == "later":
-        frozen, taken = (con.read_parquet(str(prepared / f"{name}.parquet")) for name in ("frame", "taken"))
+        taken = con.read_parquet(str(prepared / "taken.parquet"))
     else:
         taken = ibis.memtable(NOBODY, schema={"customer_id": "string"})
         judged = frame.judge(frame.Base(con.read_parquet(str(customers)), None, None), rules, BASE_ON)
-        with timed(seconds, "ledger"):
-            ledger = frame.LEDGER.validate(frame.ledger(judged).execute())
-        with timed(seconds, "sizes"):
-            counted = frame.sizes(judged).execute()
-        with timed(seconds, "plan"):
-            plan = frame.plan_year(counted, rules)
+        with timed(seconds, "judged and counted"):
+            counted = frame.count_judged(judged).execute()
+        with timed(seconds, "ledger and plan"):
+            ledger = frame.LEDGER.validate(frame.ledger(counted))
+            plan = frame.plan_year(frame.sizes(counted), rules)
         frozen = frame.freeze(judged, ibis.memtable(plan.segments))
     if month in ("first", "prepare"):
-        file = (prepared if month == "prepare" else settings.lake) / "frame.parquet"
-        with timed(seconds, "frame written"):
-            frozen = lake.write_table(con, frozen, file, ["customer_id"], comes_sorted=True)
-        with timed(seconds, "frame hashed"):
-            found["frame_sha256"] = lake.text_sha256(con, frozen, is_sorted=True)
+        with timed(seconds, "frame written and hashed"):
+            frozen, found["frame_sha256"] = lake.write_in_order(con, frozen, file)
     if month == "prepare":
         prepare(con, rules, plan, frozen, prepared)
         found |= {"customers": int(ledger["customers"].sum()), "eligible": int(plan.quota["eligible"].sum())}
     else:
         places = pd.read_csv(prepared / places_file(month), dtype={"group_key": str, "stratum": str})
         with timed(seconds, "draw"):
-            drawn = sampling.draw(frozen, taken, ibis.memtable(places), seed).execute()
+            if month == "bare":
+                drawn = sampling.draw(frozen, taken, ibis.memtable(places), seed).execute()
+            else:
+                drawn = lake.draw_from(settings, str(file), con, taken, places, seed).execute()
         drawn.to_parquet(result.with_suffix(".parquet"), index=False)
     found["inner_seconds"] = time.perf_counter() - imported
     result.write_text(json.dumps(found), encoding="utf-8")

@@ -169,15 +169,20 @@ def excluded(judged: Table) -> Table:
     return judged.filter(judged.reason.notnull()).select("customer_id", "branch_no", "reason")
 
 
-def ledger(judged: Table) -> Table:
-    """Counts of the ledger: branch_no, reason (null = eligible), customers."""
-    return judged.group_by(["branch_no", "reason"]).aggregate(customers=judged.count().cast("int64"))
+def count_judged(judged: Table) -> Table:
+    """Customers of the base by all that is counted of them: branch_no, group_key, segment, reason, customers."""
+    keys = ["branch_no", "group_key", "segment", "reason"]
+    return judged.group_by(keys).aggregate(customers=judged.count().cast("int64"))
 
 
-def sizes(judged: Table) -> Table:
-    """Eligible customers by group and segment: group_key, branch_no, segment, customers."""
-    eligible = judged.filter(judged.reason.isnull())
-    return eligible.group_by(["group_key", "branch_no", "segment"]).aggregate(customers=eligible.count().cast("int64"))
+def ledger(counted: pd.DataFrame) -> pd.DataFrame:
+    """Counts of the ledger: branch_no, reason (null = eligible), customers. counted: as count_judged gives it."""
+    return counted.groupby(["branch_no", "reason"], dropna=False)["customers"].sum().reset_index()
+
+
+def sizes(counted: pd.DataFrame) -> pd.DataFrame:
+    """Eligible customers by group and segment: group_key, branch_no, segment, customers; see count_judged."""
+    return counted.loc[counted["reason"].isna(), list(SIZES.columns)].reset_index(drop=True)
 
 
 CONTRADICTIONS = {

@@ -473,16 +473,18 @@ def _hex(number: int) -> str:  # type: ignore[empty-body]
 _STRATUM = ("group_key", "stratum")
 
 
-def draw(frame: Table, taken: Table, places: Table, seed: str, *, slack: int = 6) -> Table:
+def draw(frame: Table, taken: Table, places: Table, seed: str, *, slack: int | None = 6) -> Table:
     """The sample and reserve of one period: the smallest tickets of each stratum among the never taken (rules 8, 9).
 
     frame: customer_id, branch_no, group_key, stratum; taken: customer_id; places: group_key, stratum, places, reserve.
     One row per drawn customer with ticket, rank (1 … within the stratum) and kind (sample, then reserve).
 
     Only tickets below a bound are sorted, one that `slack` standard deviations more than needed should stay below;
-    a stratum in which fewer do is sorted whole. The same customers are drawn whatever the slack.
+    a stratum in which fewer do is sorted whole; without slack all tickets are. The same customers are drawn either way.
     """
     pool = frame.anti_join(taken, "customer_id")
+    if slack is None:
+        return _rank_tickets(_give_tickets(pool.inner_join(_wanted(places), _STRATUM), seed))
     bounds = _bound_tickets(pool, places, slack)
     below = _give_tickets(pool.inner_join(bounds, _STRATUM), seed)
     below = below.filter(below.ticket < below.bound)
@@ -490,7 +492,10 @@ def draw(frame: Table, taken: Table, places: Table, seed: str, *, slack: int = 6
     # Of a filter on the tickets of the rest DuckDB makes a join that hashes everybody again.
     enough = counted.filter(counted.below >= ibis.least(counted.needed, counted.left)).select(_STRATUM)
     rest = _give_tickets(pool.inner_join(bounds.anti_join(enough, _STRATUM), _STRATUM), seed)
-    candidates = below.semi_join(enough, _STRATUM).union(rest)
+    return _rank_tickets(below.semi_join(enough, _STRATUM).union(rest))
+
+
+def _rank_tickets(candidates: Table) -> Table:
     order = ibis.window(group_by=_STRATUM, order_by=["ticket", "customer_id"])
     ranked = candidates.mutate(rank=(ibis.row_number().over(order) + 1).cast("int64"))
     chosen = ranked.filter(ranked["rank"] <= ranked.needed)
@@ -502,17 +507,30 @@ def _give_tickets(customers: Table, seed: str) -> Table:
     return customers.mutate(ticket=_sha256(ibis.literal(f"{seed}:") + customers.customer_id))
 
 
+def _wanted(places: Table) -> Table:
+    needed = (places.places + places.reserve).cast("int64")
+    return places.select(*_STRATUM, "places", needed=needed).filter(needed > 0)
+
+
 def _bound_tickets(pool: Table, places: Table, slack: int) -> Table:
     """The strata to draw from: group_key, stratum, places, needed, left and a bound of the tickets worth sorting."""
-    needed = (places.places + places.reserve).cast("int64")
-    wanted = places.select(*_STRATUM, "places", needed=needed).filter(needed > 0)
     left = pool.group_by(_STRATUM).aggregate(left=pool.count().cast("int64"))
-    strata = wanted.inner_join(left, _STRATUM)
+    strata = _wanted(places).inner_join(left, _STRATUM)
     strata = strata.mutate(expected=strata.needed + slack * (strata.needed.sqrt().ceil().cast("int64") + 4))
     digits = _hex(strata.expected * 16**8 // strata.left).lower().lpad(8, "0")
     # Tickets are evenly spread over hex texts, every one of which is below "g".
     bound = (strata.expected < strata.left).ifelse(digits, "g")
     return strata.select(*_STRATUM, "places", "needed", "left", bound=bound)
+
+
+def ticket_bound(needed: int, left: int, slack: int = 6) -> int:
+    """Below which first 32 bits of their tickets more than enough of a stratum should stay, as in draw; 2³² for all.
+
+    >>> ticket_bound(100, 4096) / 2**32 * 4096, ticket_bound(100, 150) == 2**32
+    (184.0, True)
+    """
+    expected = needed + slack * (isqrt(max(0, needed - 1)) + 5)
+    return expected * 2**32 // left if expected < left else 2**32
 
 
 def activations(*, share: int, completed: int, open: int, waiting: int) -> int:

@@ -27,6 +27,7 @@ from tasks.lake import (
     read_rejected,
     take_in,
     text_sha256,
+    write_in_order,
     write_table,
 )
 from tasks.settings import PROJECT, Settings, read_yaml
@@ -383,12 +384,18 @@ def test_rows_of_a_rejected_owner_are_rejected_though_an_authorised_person_share
     assert taken["transactions"].accepted == 1
 
 
-@pytest.mark.parametrize("ids", [["a", "b", "c"], ["b", "a", "c"], ["a", "a", "b"], []])
+@pytest.mark.parametrize("ids", [["a", "b", "c"], ["b", "a", "c"], ["a", "b", "b"], ["a,b", 'b"c', "c\nd", "é"], []])
 def test_a_table_said_to_come_in_order_is_sorted_where_it_does_not(settings: Settings, ids: list[str]) -> None:
     con = connect(settings)
-    table = ibis.memtable({"k": ids, "n": list(range(len(ids)))}, schema={"k": "string", "n": "int64"})
+    notes = [f"{n}, \"{key}\"" if n else None for n, key in enumerate(ids)]
+    table = ibis.memtable({"k": ids, "t": notes}, schema={"k": "string", "t": "string"})
     paths = [settings.lake / "frames" / f"{name}.parquet" for name in ("told", "sorted")]
-    write_table(con, table, paths[0], ["k"], comes_sorted=True)
+    written, sha256 = write_in_order(con, table, paths[0])
     write_table(con, table, paths[1], ["k"])
-    told, by_sort = (pq.read_table(path)["k"].to_pylist() for path in paths)
-    assert told == by_sort == sorted(ids)
+    told, by_sort = (pq.read_table(path).sort_by([("k", "ascending"), ("t", "ascending")]) for path in paths)
+    assert pq.read_table(paths[0])["k"].to_pylist() == sorted(ids)
+    assert told.to_pylist() == by_sort.to_pylist()
+    assert sha256 == text_sha256(con, table) == text_sha256(con, written)
+    if len(set(ids)) == len(ids):
+        assert sha256 == text_hash(["k", "t"], [[k, t or ""] for k, t in zip(ids, notes, strict=True)])
+    assert [file.name for file in paths[0].parent.iterdir() if file.name.startswith(".")] == []

@@ -260,14 +260,12 @@ def draw_once(
         staff = records.optional_snapshot(session, "staff", as_of)
         relations = records.optional_snapshot(session, "relations", as_of)
     con = lake.connect(settings)
-    frozen = lake.open_file(settings, year.frame_path, con)
-    developers = lake.open_file(settings, issued.developers_path, con) if issued.developers_path else None
-    drawn = sampling.draw(
-        frame.drawing_frame(frozen, developers),
-        frame.customer_ids(kept_back(settings, issued, taken)),
-        ibis.memtable(places),
-        seed.seed,
-    )
+    gone = frame.customer_ids(kept_back(settings, issued, taken))
+    if issued.developers_path:
+        frozen, developers = (lake.open_file(settings, p, con) for p in (year.frame_path, issued.developers_path))
+        drawn = sampling.draw(frame.drawing_frame(frozen, developers), gone, ibis.memtable(places), seed.seed)
+    else:
+        drawn = lake.draw_from(settings, year.frame_path, con, gone, places, seed.seed)
     base = frame.Base(
         drawn,
         lake.open_table(settings, staff.path, con) if staff else None,

@@ -227,14 +227,15 @@ def _read_ground(
     refusals += _edits(known, plans.values())
     con = lake.connect(settings)
     source = lake.open_table(settings, customers.path, con)
-    judged, yearly = [], []
+    judged, counts, yearly = [], [], []
     for number, rules in enumerate(plans.values()):
         reasons = {*rules.hand_reasons()}
         mine = {customer: reason for customer, reason in by_hand.items() if reason in reasons}
         table = frame.judge(frame.Base(source, None, None), rules, base_on, mine)
         judged.append(lake.keep(con, f"judged_{number}", table))
-        yearly.append(frame.plan_year(frame.sizes(judged[-1]).execute(), rules))
-    ledger = frame.LEDGER.validate(frame.ledger(judged[0]).execute())
+        counts.append(frame.count_judged(judged[-1]).execute())
+        yearly.append(frame.plan_year(frame.sizes(counts[-1]), rules))
+    ledger = frame.LEDGER.validate(frame.ledger(counts[0]))
     first = next(iter(plans.values()))
     counted = {str(reason): int(n) for reason, n in ledger.groupby("reason")["customers"].sum().items()}
     excluded = counted | {e.reason: 0 for e in first.exclusions if e.reason not in counted}

@@ -219,10 +219,8 @@ def check_month(settings: Settings, store: Store, con: Any, month: Month, before
         yield from check_counts(store, con, month, state, groups, strata, earlier, frozen, developers)
         yield check_taken(state, earlier, rows, ends, issued, label=label)
     yield from check_seed(store, month, workdays, k0)
-    again = sampling.draw(
-        frame.drawing_frame(frozen, developers), frame.customer_ids(kept_back),
-        ibis.memtable(strata[["group_key", "stratum", "places", "reserve"]]), seed.seed,
-    ).execute()  # fmt: skip
+    gone, places = frame.customer_ids(kept_back), strata[["group_key", "stratum", "places", "reserve"]]
+    again = sampling.draw(frame.drawing_frame(frozen, developers), gone, ibis.memtable(places), seed.seed).execute()
     tickets = all(
         sampling.ticket(seed.seed, str(i)) == t for i, t in zip(again["customer_id"], again["ticket"], strict=True)
     )

@@ -118,7 +118,8 @@ def _freeze(
                 len(unknown),
                 ", ".join(unknown[:5]),
             )
-    ledger = frame.LEDGER.validate(frame.ledger(judged).execute())
+    counted = frame.count_judged(judged).execute()
+    ledger = frame.LEDGER.validate(frame.ledger(counted))
     by_branch = source.group_by("branch_no").aggregate(customers=source.count()).execute()
     total = customers.accepted + waived
     frame.balance(
@@ -127,19 +128,17 @@ def _freeze(
         waived,
         total,
     )
-    plan = frame.plan_year(frame.sizes(judged).execute(), rules)
+    plan = frame.plan_year(frame.sizes(counted), rules)
     traded = lake.open_activity(settings, optional.path, con) if optional else None
     kinds = frame.contradictions(source, traded, base_on)
 
     path = Path("frames") / year_id
     frozen = frame.freeze(judged, ibis.memtable(plan.segments))
-    written = lake.write_table(con, frozen, settings.lake / path / "frame.parquet", ["customer_id"], comes_sorted=True)
-    excluded = lake.write_table(
-        con, frame.excluded(judged), settings.lake / path / "ledger.parquet", ["customer_id"], comes_sorted=True
-    )
+    _, frame_sha256 = lake.write_in_order(con, frozen, settings.lake / path / "frame.parquet")
+    _, ledger_sha256 = lake.write_in_order(con, frame.excluded(judged), settings.lake / path / "ledger.parquet")
     named = ibis.union(*(t.mutate(kind=ibis.literal(kind)).select("kind", "customer_id") for kind, t in kinds.items()))
     named = lake.write_table(con, named, settings.lake / path / "contradictions.parquet", ["kind", "customer_id"])
-    counted = named.group_by("kind").aggregate(customers=named.count()).execute()
+    told = named.group_by("kind").aggregate(customers=named.count()).execute()
     year = ProgrammeYear(
         id=year_id,
         programme=rules.programme,
@@ -151,12 +150,12 @@ def _freeze(
         plan=rules.plan(),
         plan_sha256=rules.plan_sha256(),
         frame_path=str(path / "frame.parquet"),
-        frame_sha256=lake.text_sha256(con, written, is_sorted=True),
-        ledger_sha256=lake.text_sha256(con, excluded, is_sorted=True),
+        frame_sha256=frame_sha256,
+        ledger_sha256=ledger_sha256,
         base=total,
         eligible=int(ledger.loc[ledger["reason"].isna(), "customers"].sum()),
         waived=waived,
-        contradictions={str(k): int(n) for k, n in zip(counted["kind"], counted["customers"], strict=True)},
+        contradictions={str(k): int(n) for k, n in zip(told["kind"], told["customers"], strict=True)},
         code_version=code_version(),
         frozen_at=now,
     )

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
+from fractions import Fraction
+from math import floor
 from pathlib import Path
 from types import MappingProxyType
 
@@ -31,9 +33,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis.backends.duckdb import Backend
 
+from models import sampling
 from models.canonical import REASONS, references
 from models.extracts import SourceFile, split_fault
-from models.frame import activity, contradictions
+from models.frame import activity, contradictions, drawing_frame
 from models.framing import FramingError
 from models.profile import Profile
 from models.recall import without_recalled
@@ -51,6 +54,7 @@ from tasks.lake.engine import (
     sync,
     text_pieces,
     text_sha256,
+    write_in_order,
     write_table,
 )
 from tasks.lake.intake import Outcome, fill_snapshot
@@ -61,15 +65,20 @@ from tasks.settings import Settings
 
 __all__ = [
     "FramingError", "IntakeResult", "LakeError", "OnProgress", "SourceCount", "Tally", "Trial", "codes_of", "connect",
-    "counts_of", "customers_of", "find_files", "keep", "names_of", "open_activity", "open_file", "open_table",
+    "counts_of", "customers_of", "draw_from", "find_files", "keep", "names_of", "open_activity", "open_file", "open_table",
     "read_look", "read_rejected", "read_reported", "read_roster", "read_roster_file", "read_staff",
     "read_text", "read_written_roster", "relations_of", "sql_of",
-    "take_in", "text_pieces", "text_sha256", "try_files", "usable_contacts", "write_table", "write_text",
+    "take_in", "text_pieces", "text_sha256", "try_files", "usable_contacts", "write_in_order", "write_table",
+    "write_text",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
 UNLOCKED_SECONDS = 600
+LARGE_FRAME = 1_000_000
+"""Customers; the engine alone is as fast on fewer."""
+SEED_BYTES = 64
+"""A seed of DRAW 14 and 15, whose hash with an id takes two blocks; the first is the same for everybody."""
 
 
 @dataclass(frozen=True)
@@ -333,6 +342,47 @@ def open_file(settings: Settings, path: str, con: Backend) -> ir.Table:
     if not file.is_file():
         raise LakeError(f"{file}: is missing; restore the lake from its backup")
     return con.read_parquet(str(file))
+
+
+def draw_from(
+    settings: Settings, path: str, con: Backend, taken: ir.Table, places: pd.DataFrame, seed: str
+) -> ir.Table:
+    """What `models.sampling.draw` draws from the frame at a path; of a large one it is given only the low tickets."""
+    frozen, file = open_file(settings, path, con), settings.lake / path
+    customers = pq.read_metadata(file).num_rows
+    if con.name == "duckdb" and customers >= LARGE_FRAME and len(seed.encode()) == SEED_BYTES:
+        low = _low_tickets(settings, file, frozen, customers, taken, places, seed)
+        if low is not None:
+            return sampling.draw(low, taken, ibis.memtable(places), seed, slack=None)
+    return sampling.draw(drawing_frame(frozen, None), taken, ibis.memtable(places), seed)
+
+
+def _low_tickets(
+    settings: Settings, file: Path, frozen: ir.Table, customers: int, taken: ir.Table, places: pd.DataFrame, seed: str
+) -> ir.Table | None:
+    """The customers below the bound of their stratum; None where a stratum's may not suffice."""
+    from tasks.lake import tickets  # with a compiler whose start takes half a second
+
+    def count(table: ir.Table) -> dict[tuple[str, str], int]:
+        counted = table.group_by(tickets.STRATUM).aggregate(customers=table.count()).execute()
+        return {(group, key): int(n) for group, key, n in counted.itertuples(index=False)}
+
+    sizes = count(frozen)
+    # Counting who is left takes as long as hashing all. A stratum may have lost twice the share that all have lost.
+    lost = Fraction(2 * int(taken.count().execute()), customers)
+    needed = {
+        (group, key): sample + reserve
+        for group, key, sample, reserve in places[[*tickets.STRATUM, "places", "reserve"]].itertuples(index=False)
+        if sample + reserve and (group, key) in sizes
+    }
+    bounds = {key: sampling.ticket_bound(n, floor(sizes[key] * (1 - lost))) for key, n in needed.items()}
+    low = ibis.memtable(tickets.low_rows(file, seed, bounds, settings.engine_threads))
+    found = count(low.anti_join(taken, tickets.ID))
+    is_whole = 2**32
+    if any(bounds[key] < is_whole and found.get(key, 0) < n for key, n in needed.items()):
+        log.warning("%s: some strata lost far more customers than others; the engine hashes all", file.parent.name)
+        return None
+    return low
 
 
 def read_roster(settings: Settings, path: str) -> pd.DataFrame:

@@ -7,7 +7,8 @@ import os
 import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +17,7 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv
 import pyarrow.parquet as pq
 from ibis.backends.duckdb import Backend
 
@@ -111,13 +113,20 @@ def text_sha256(con: Backend, expr: ir.Table, *, is_sorted: bool = False) -> str
 
 def text_pieces(con: Backend, expr: ir.Table, *, is_sorted: bool = False) -> Iterator[bytes | memoryview]:
     """A table as the text that `text_sha256` hashes, piece by piece."""
-    yield (",".join(expr.columns) + "\n").encode()
+    yield _header_of(expr)
+    if is_sorted and con.name == "duckdb" and all(kind.is_string() for kind in expr.schema().types):
+        yield from map(_text_of, batches(con, expr))
+        return
     lines = text_lines(expr)
     lines = lines.mutate(ended=lines.line + "\n")
     # A cluster reads a file in no order of its own.
     order = None if is_sorted and con.name == "duckdb" else ["first", "line"]
     for batch in batches(con, lines, order, columns=["ended"]):
         yield column_buffer(batch.column(0))
+
+
+def _header_of(expr: ir.Table) -> bytes:
+    return (",".join(expr.columns) + "\n").encode()
 
 
 def batches(
@@ -178,54 +187,101 @@ def sql_of(con: Backend, expr: ir.Table) -> str:
     return str(con.compile(expr))
 
 
-def write_table(
-    con: Backend, expr: ir.Table, path: Path, order_by: list[str], *, comes_sorted: bool = False
-) -> ir.Table:
-    """A table as sorted Parquet, whole or not at all; the table as it then lies on disk.
+def write_table(con: Backend, expr: ir.Table, path: Path, order_by: list[str]) -> ir.Table:
+    """A table as sorted Parquet, whole or not at all; the table as it then lies on disk."""
+    order_by = list(dict.fromkeys(order_by))
+    with _in_place_of(path) as file:
+        if con.name == "duckdb":
+            sql = sql_of(con, expr.order_by(*order_by))
+            con.raw_sql(f"COPY ({sql}) TO {quoted(file)} (FORMAT parquet, COMPRESSION zstd)")
+        else:
+            with pq.ParquetWriter(file, expr.schema().to_pyarrow(), compression="zstd") as written:
+                for batch in batches(con, expr, order_by):
+                    written.write_table(pa.Table.from_batches([batch]).cast(written.schema))
+    return con.read_parquet(str(path))
 
-    `comes_sorted` says that it is made row by row from a table that was written in this order; if that does not hold,
-    it is sorted all the same.
+
+def write_in_order(con: Backend, expr: ir.Table, path: Path) -> tuple[ir.Table, str]:
+    """A table of texts as Parquet, sorted by its unique first column, and the hash that `text_sha256` gives of it.
+
+    It is made row by row from a table that was written in this order, so both can be made while the rows come, and no
+    sort holds them all; if that does not hold, it is sorted all the same.
     """
+    with suppress(_OutOfOrderError):
+        with _in_place_of(path) as file:
+            sha256 = _write_as_they_come(con, expr, file)
+        return con.read_parquet(str(path)), sha256
+    written = write_table(con, expr, path, [expr.columns[0]])
+    return written, text_sha256(con, written, is_sorted=True)
+
+
+class _OutOfOrderError(Exception):
+    """Rows that do not rise by their first column."""
+
+
+def _write_as_they_come(con: Backend, expr: ir.Table, file: Path) -> str:
+    if con.name != "duckdb":
+        raise _OutOfOrderError
+    digest = hashlib.sha256(_header_of(expr))
+    # With more threads DuckDB keeps the order of a file through a filter, not through a join.
+    ((threads,),) = con.raw_sql("SELECT current_setting('threads')").fetchall()
+    con.raw_sql("SET threads = 1")
+    try:
+        with (
+            con.con.sql(sql_of(con, expr)).to_arrow_reader(BATCH_ROWS) as rows,
+            pq.ParquetWriter(file, rows.schema, compression="zstd", use_dictionary=list(expr.columns[1:])) as written,
+            ThreadPoolExecutor(2) as beside,
+        ):
+            before, waiting = pa.array([], rows.schema.field(0).type), list[Future[None]]()
+            for batch in rows:
+                keys = pa.concat_arrays([before, batch.column(0)])
+                if not pc.all(pc.less(keys[:-1], keys[1:]), skip_nulls=False).as_py():
+                    raise _OutOfOrderError
+                before = keys[-1:]
+                for each in waiting:
+                    each.result()
+                waiting = [
+                    beside.submit(written.write_batch, batch),
+                    beside.submit(lambda batch: digest.update(_text_of(batch)), batch),
+                ]
+            for each in waiting:
+                each.result()
+    finally:
+        con.raw_sql(f"SET threads = {threads}")
+    return digest.hexdigest()
+
+
+def _text_of(rows: pa.RecordBatch) -> memoryview:
+    """Rows of texts as `text_sha256` hashes them."""
+    text = pa.BufferOutputStream()
+    try:
+        # This writer quotes every text or none, and then raises where one needs quotes.
+        pa.csv.write_csv(rows, text, pa.csv.WriteOptions(include_header=False, quoting_style="none"))
+    except pa.ArrowInvalid:
+        lines = pc.binary_join_element_wise(
+            *(_quote(column) for column in rows.columns), ",", null_handling="replace", null_replacement=""
+        )
+        return column_buffer(pc.binary_join_element_wise(lines, "", "\n"))
+    return memoryview(text.getvalue())
+
+
+def _quote(texts: pa.Array) -> pa.Array:
+    quoted = pc.binary_join_element_wise('"', pc.replace_substring(texts, '"', '""'), '"', "")
+    return pc.if_else(pc.match_substring_regex(texts, '[,"\r\n]'), quoted, texts)
+
+
+@contextmanager
+def _in_place_of(path: Path) -> Iterator[Path]:
+    """A file to write to, which takes the other's place once the block has ended well."""
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        order_by = list(dict.fromkeys(order_by))
-        if con.name == "duckdb":
-            if not (comes_sorted and _copy_in_order(con, expr, temporary, order_by[0])):
-                _copy(con, expr.order_by(*order_by), temporary)
-        else:
-            with pq.ParquetWriter(temporary, expr.schema().to_pyarrow(), compression="zstd") as file:
-                for batch in batches(con, expr, order_by):
-                    file.write_table(pa.Table.from_batches([batch]).cast(file.schema))
+        yield temporary
         temporary.chmod(0o600)
         sync(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return con.read_parquet(str(path))
-
-
-def _copy(con: Backend, expr: ir.Table, file: Path) -> None:
-    con.raw_sql(f"COPY ({sql_of(con, expr)}) TO {quoted(file)} (FORMAT parquet, COMPRESSION zstd)")
-
-
-def _copy_in_order(con: Backend, expr: ir.Table, file: Path, key: str) -> bool:
-    """Whether the rows rise by a column when they are written as one thread makes them; a sort would hold them all."""
-    # With more threads DuckDB keeps the order of a file through a filter, not through a join.
-    ((threads,),) = con.raw_sql("SELECT current_setting('threads')").fetchall()
-    con.raw_sql("SET threads = 1")
-    try:
-        _copy(con, expr, file)
-    finally:
-        con.raw_sql(f"SET threads = {threads}")
-    with pq.ParquetFile(file) as written:
-        before: list[str] = []
-        for batch in written.iter_batches(BATCH_ROWS, columns=[key]):
-            keys = pa.concat_arrays([pa.array(before, batch.column(0).type), batch.column(0)])
-            if not pc.all(pc.less(keys[:-1], keys[1:])).as_py():
-                return False
-            before = keys[-1:].to_pylist()
-    return True
 
 
 def quoted(text: object) -> str:
