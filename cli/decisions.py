@@ -92,7 +92,7 @@ def reveal(
 ) -> None:
     """Enter the public number of a committed month, or compliance's link of the chain; two people (DRAW 14)."""
     if (public is None) == (link is None):
-        raise DecisionRefused("enter one thing at a time: --public NUMBER --on DAY, or --link HEX")
+        raise DecisionRefused("enter one thing at a time: --public NUMBER --on DAY, or the link, which is asked for, or --link-file FILE")
     store = open_store(Settings())
     with _alone(store, campaign_id), store.begin() as session:
         issued, rules, chain = _open_chain(session, campaign_id)
@@ -144,7 +144,7 @@ def reveal(
         + (
             "the next run of draw draws"
             if is_whole
-            else "now another person enters the link: huifang reveal … --link HEX"
+            else f"now another person enters the link: huifang reveal {campaign_id} --by NAME asks for it"
         )
     )
 
