@@ -92,7 +92,9 @@ def reveal(
 ) -> None:
     """Enter the public number of a committed month, or compliance's link of the chain; two people (DRAW 14)."""
     if (public is None) == (link is None):
-        raise DecisionRefused("enter one thing at a time: --public NUMBER --on DAY, or the link, which is asked for, or --link-file FILE")
+        raise DecisionRefused(
+            "enter one thing at a time: --public NUMBER --on DAY, or the link, which is asked for, or --link-file FILE"
+        )
     store = open_store(Settings())
     with _alone(store, campaign_id), store.begin() as session:
         issued, rules, chain = _open_chain(session, campaign_id)
