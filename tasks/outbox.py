@@ -3,7 +3,7 @@
 Claim before send: the row with its Message-ID and its bytes are on disk before the server is spoken to, the outcome
 after. A crash in between leaves a claim without outcome, which the next run books as *unknown*; nothing is sent twice
 blindly. While one mail is on its way, the next one is made and claimed; it is handed over when the outcome of the one
-before stands in the store (docs/decisions/0022). Knows no words of a mail and no recipient's role.
+before stands in the store (docs/decisions/0026). Knows no words of a mail and no recipient's role.
 """
 
 from __future__ import annotations
