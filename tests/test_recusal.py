@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from demo.brokerage import build_extracts
-from flows.collect import related_to
+from flows.collect.expected import related_to
 from models.profile import Profile
 from models.returns import Related
 from tasks.lake import names_of, take_in

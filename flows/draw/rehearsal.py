@@ -135,9 +135,7 @@ def frozen_otherwise(settings: Settings, rules: Programme, year: int) -> list[st
 
 def _edited(known: Iterable[ProgrammeYear], rules: Programme) -> list[str]:
     frozen = [(year.id, Programme.model_validate_json(year.plan).version, year.plan_sha256) for year in known]
-    return [
-        year_id for year_id, version, plan in frozen if version == rules.version and plan != rules.plan_sha256()
-    ]
+    return [year_id for year_id, version, plan in frozen if version == rules.version and plan != rules.plan_sha256()]
 
 
 def _hidden(files: Sequence[Programme], given: Programme | None, versions: dict[str, Programme]) -> Iterable[Label]:

@@ -61,7 +61,7 @@ class MailOutcome(Base):
 
 
 class MailNotice(Base):
-    """What a notice that came back says of one mail; written by flows/collect.py with the notice's verdict."""
+    """What a notice that came back says of one mail; written by flows/collect with the notice's verdict."""
 
     __tablename__ = "mail_notice"
     id: Mapped[int] = mapped_column(Key, primary_key=True)

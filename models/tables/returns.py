@@ -1,4 +1,4 @@
-"""What flows/collect.py writes: messages, verdicts, accepted rows and what follows from them."""
+"""What flows/collect writes: messages, verdicts, accepted rows and what follows from them."""
 
 from datetime import date, datetime
 from typing import Any
