@@ -306,10 +306,11 @@ def test_two_runs_cannot_be_inside_the_same_name(store_settings):
 
 
 def test_a_long_run_keeps_its_lock_where_the_server_ends_idle_transactions(postgres_url, tmp_path):
-    strict = f"{postgres_url}?options=-c%20idle_in_transaction_session_timeout%3D100"
-    store = open_store(Settings(home=tmp_path / "home", database_url=strict))
+    home, options = tmp_path / "home", "options=-c%20idle_in_transaction_session_timeout%3D2000"
+    open_store(Settings(home=home, database_url=postgres_url))
+    store = open_store(Settings(home=home, database_url=f"{postgres_url}?{options}"))
     with store.exclusive("idle"):
-        time.sleep(0.5)
+        time.sleep(4)
         with pytest.raises(Busy), store.exclusive("idle"):
             pass
     with store.exclusive("idle"):
