@@ -15,7 +15,7 @@ import pandera.pandas as pa
 from ibis.expr.types import StringValue, Table
 
 from models import CallbackError
-from models.programme import CoverageGoal, Programme, RateGoal
+from models.programme import ChainSeed, CoverageGoal, Programme, RateGoal
 from models.sampling import JOINED, allocate, collapse, goal
 
 
@@ -30,6 +30,34 @@ class Base:
     customers: Table
     staff: Table | None
     relations: Table | None
+
+
+def require_change(before: Programme, after: Programme, period: str, frozen_as: str = "") -> None:
+    """That a plan may take the place of another within a year, from a period on; the same plan always may.
+
+    frozen_as: the programme year that was frozen with the plan before, if one was. Raises FrameError where the draw stops.
+    """
+    if before.plan_sha256() == after.plan_sha256():
+        return
+    if after.version <= before.version and frozen_as:
+        raise FrameError(
+            f"programme {after.programme}: its file (version {after.version}) is not the plan that {frozen_as} was frozen with "
+            f"(version {before.version}); put it back as it was, or give the change a higher version and have it approved"
+        )
+    if after.version <= before.version:
+        raise FrameError(
+            f"programme {after.programme}: version {after.version} holds from {period} on again, after version {before.version}; "
+            "a change within the year needs a higher version"
+        )
+    if after.goal.kind != before.goal.kind:
+        raise FrameError(
+            f"programme {after.programme}: goal.kind changes from {before.goal.kind} to {after.goal.kind} with {period}; "
+            "write a programme of another name"
+        )
+    if isinstance(after.seed, ChainSeed) != isinstance(before.seed, ChainSeed):
+        raise FrameError(
+            f"programme {after.programme}: where seeds come from changes with {period}; it cannot change within the year"
+        )
 
 
 LEDGER = pa.DataFrameSchema(

@@ -23,8 +23,8 @@ from models.assignment import spread_days
 from models.calendar import Calendar, MissingCalendar, Period, period
 from models.campaign import COUNT, Issue, Pace, deal
 from models.explain import in_use_on, with_draft
-from models.frame import FrameError
-from models.programme import Capacity, ChainSeed, CoverageGoal, Programme, UnknownProgramme, version_on
+from models.frame import require_change
+from models.programme import Capacity, CoverageGoal, Programme, UnknownProgramme, version_on
 from models.roster import HQ
 from models.sampling import activations, extend
 
@@ -105,7 +105,7 @@ def versions_of_year(
                 raise
             continue
         if found:
-            _check_change(list(found.values())[-1], rules, span)
+            require_change(list(found.values())[-1], rules, span.name)
         found[span.name] = rules
     if given and given not in found.values():
         raise RehearsalError(
@@ -113,25 +113,6 @@ def versions_of_year(
             "begins in it, so there is nothing to try; set valid_from to the first day of the month from which it shall hold"
         )
     return found
-
-
-def _check_change(before: Programme, after: Programme, span: Period) -> None:
-    if before.plan_sha256() == after.plan_sha256():
-        return
-    if after.version <= before.version:
-        raise FrameError(
-            f"programme {after.programme}: version {after.version} holds from {span.name} on again, after version {before.version}; "
-            "a change within the year needs a higher version"
-        )
-    if after.goal.kind != before.goal.kind:
-        raise FrameError(
-            f"programme {after.programme}: goal.kind changes from {before.goal.kind} to {after.goal.kind} with {span.name}; "
-            "write a programme of another name"
-        )
-    if isinstance(after.seed, ChainSeed) != isinstance(before.seed, ChainSeed):
-        raise FrameError(
-            f"programme {after.programme}: where seeds come from changes with {span.name}; it cannot change within the year"
-        )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from prefect import get_run_logger, task
 from models import frame, sampling
 from models.calendar import Period
 from models.explain import strange_values
-from models.programme import ChainSeed, Programme, UnknownProgramme, version_on
+from models.programme import Programme, UnknownProgramme, version_on
 from models.tables import Campaign, ProgrammeYear
 from tasks import lake, records
 from tasks.settings import Settings, code_version
@@ -51,18 +51,7 @@ def freeze_year(
             raise sampling.DrawError(
                 f"{programme}-{span.name}: {', '.join(later)} is drawn already; periods of a programme year are drawn in order"
             )
-        if rules.version <= frozen.version:
-            raise frame.FrameError(
-                f"programme {programme}: its file (version {rules.version}) is not the plan that {last.id} was frozen with "
-                f"(version {frozen.version}); put it back as it was, or give the change a higher version and have it approved"
-            )
-        if rules.goal.kind != frozen.goal.kind:
-            raise frame.FrameError(
-                f"programme {programme}: goal.kind changes from {frozen.goal.kind} to {rules.goal.kind} within the year; "
-                "write a programme of another name"
-            )
-        if isinstance(rules.seed, ChainSeed) != isinstance(frozen.seed, ChainSeed):
-            raise frame.FrameError(f"programme {programme}: where seeds come from cannot change within the year")
+        frame.require_change(frozen, rules, span.name, frozen_as=last.id)
         log.warning("%s: version %s of the programme takes effect with %s", last.id, rules.version, span.name)
     return _freeze(settings, store, rules, span, known, now=now), rules
 
