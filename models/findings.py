@@ -5,7 +5,7 @@ A merged result is a proposal by rule; the final opinion is compliance's. Knows 
 
 from __future__ import annotations
 
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 
 import pandas as pd
 
@@ -39,6 +39,15 @@ def cases_of(findings: pd.DataFrame) -> pd.DataFrame:
 def self_check_due(delivered_at: datetime, calendar: Calendar, workdays: int, closing: time) -> date:
     """The day a self-check is due: so many workdays after the day the request was delivered in Shanghai."""
     return calendar.add(calendar.day_zero(delivered_at, closing), workdays)
+
+
+def case_due(
+    delivered_at: datetime | None, opened_on: date, calendar: Calendar, workdays: int, closing: time
+) -> date:
+    """The day a case is due; while no request is known to have arrived, as many days after it was opened."""
+    if delivered_at is None or pd.isna(delivered_at):
+        return opened_on + timedelta(days=workdays)
+    return self_check_due(delivered_at, calendar, workdays, closing)
 
 
 def merge(truth: str) -> str:

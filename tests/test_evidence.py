@@ -17,6 +17,7 @@ from house import House, at
 from letters import FORMULA, KEY, SHEET, expected_calls, letter, opened
 from msoffcrypto.format.ooxml import OOXMLFile
 from PIL import Image
+from test_notices import dsn
 
 from models.evidence import KINDS, NAMED, SCANS, file_fault, file_kind, names_written, still_missing
 from models.programme import Programme
@@ -420,3 +421,24 @@ def test_a_self_check_waits_for_its_register_second_contact_and_interview(listed
     house.call("run", "chase", *at("2026-03-13", "19:00"))
     assert house.rows("select awaits from self_check order by version") == [("contact,interview",), ("",)]
     assert house.status()["campaigns"][0]["case_results"] == {"contradicted": 1}
+
+
+def test_a_faulty_statement_is_answered_though_the_mail_that_asked_for_it_has_bounced(listed, tmp_path):
+    house = listed.copy(tmp_path / "home")
+    clerk = Clerk(house)
+    [code] = fill(clerk.list, (4,), 回访结果="成功·疑似违规", 疑似违规类型="获知密码", 身份核实="已核·有异常")
+    clerk.return_book(clerk.list, (f"{code}.wav", sound()))
+    collect(house)
+    house.call("run", "chase", *at("2026-03-11", "19:00"))
+    [(path, own_id, to)] = house.rows("select path, message_id, to_address from mail where kind = 'self_check'")
+    [statement] = clerk.books(path)
+    (house.home / "maildir" / "new" / "late").write_bytes(dsn(own_id=own_id, to=to, status="4.4.7"))
+    collect(house, "2026-03-12")
+    table, place = statement.worksheets[1], columns(statement.worksheets[1])
+    for title, value in {"再次回访日期": "2026-13-41", "自查人": "赵敏", "处理情况": "经核实系误解"}.items():
+        table.cell(4, place[title], value)
+    clerk.return_book(statement)
+    collect(house, "2026-03-13")
+    text, [sheet] = clerk.receipt()
+    assert "更正表" in text
+    assert sheet.worksheets[1].cell(4, place["处理情况"]).value == "经核实系误解"

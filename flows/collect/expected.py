@@ -1,6 +1,6 @@
 """The calls and cases that returns may answer."""
 
-from datetime import date, timedelta
+from datetime import date
 
 import pandas as pd
 
@@ -45,9 +45,7 @@ def expected_rows(
         settings, calls, {i for i, rule in rules.items() if rule.recusal}, relations.path if relations else None, staff
     )
     due = [
-        findings.self_check_due(sent, calendar, rules[y].self_check.workdays, rules[y].closing_hour)
-        if not pd.isna(sent)
-        else opened + timedelta(days=rules[y].self_check.workdays)
+        findings.case_due(sent, opened, calendar, rules[y].self_check.workdays, rules[y].closing_hour)
         for y, sent, opened in zip(cases["programme_year_id"], cases["delivered_at"], cases["opened_on"], strict=True)
     ]
     cases["due_on"] = pd.Series(due, dtype="object", index=cases.index)

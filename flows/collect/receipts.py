@@ -171,11 +171,11 @@ def returned_rows(
 
 
 def cases_due(settings: Settings, rules: Programme, listed: pd.DataFrame, cases: pd.DataFrame) -> list[date]:
-    """When each listed case is due, by the mail that brought it."""
-    calendar, delivered = read_calendar(settings), cases.set_index("case_id")["delivered_at"]
+    """When each listed case is due, by the mail that brought it; that mail may have bounced since."""
+    calendar, known = read_calendar(settings), cases.set_index("case_id").loc[listed["case_id"]]
     return [
-        findings.self_check_due(delivered[case], calendar, rules.self_check.workdays, rules.closing_hour)
-        for case in listed["case_id"]
+        findings.case_due(delivered, opened, calendar, rules.self_check.workdays, rules.closing_hour)
+        for delivered, opened in zip(known["delivered_at"], known["opened_on"], strict=True)
     ]
 
 
