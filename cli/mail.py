@@ -112,19 +112,19 @@ def mail_resolve(
     with errors():
         if outcome not in ("sent", "failed"):
             raise typer.BadParameter(f"--as {outcome}: sent or failed")
-        store, now = open_store(Settings()), datetime.now(UTC)
+        store, who, why, now = open_store(Settings()), person(by), person(reason), datetime.now(UTC)
         with store.exclusive("outbox"), store.begin() as session:
             mail = session.get(Mail, number)
             state = records.outcome_of(session, number) if mail else "not there"
             if mail is None or state not in ("unknown", "in_flight", "bounced"):
                 raise typer.BadParameter(f"mail {number}: is {state}, only an unknown or bounced one can be resolved")
-            outbox.settle(session, mail, outcome=outcome, by=by, reason=reason, now=now)
+            outbox.settle(session, mail, outcome=outcome, by=who, reason=why, now=now)
             record(
                 session,
-                actor=by,
+                actor=who,
                 action=f"mail {outcome}",
                 subject=f"mail {number}",
-                payload={"reason": reason},
+                payload={"reason": why},
                 at=now,
             )
         out.print(f"mail {number} is booked as {outcome}")

@@ -330,6 +330,8 @@ def test_a_list_that_bounced_is_not_delivered_and_goes_again_when_a_person_says_
     assert len(lists(house)) == len(fates(house)) == len(lists(mailed)), "a dead address is not written to again"
     shown = house.call("mail", "list", "--outcome", "bounced").output
     assert "bounced 5.1.1" in shown
+    nameless = ("mail", "resolve", str(first), "--as", "failed", "--by", " ", "--reason", "")
+    assert "a name and a reason" in house.call(*nameless, exits=(2,)).output
     house.call(
         "mail", "resolve", str(first), "--as", "failed", "--by", "Li Na", "--reason", "the mailbox is open again"
     )
