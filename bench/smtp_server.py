@@ -125,6 +125,7 @@ service auth {{
   }}
 }}
 auth_mechanisms = plain login
+auth_failure_delay = 0
 passdb {{
   driver = passwd-file
   args = scheme=PLAIN {folder}/users

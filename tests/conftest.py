@@ -113,14 +113,19 @@ def store_settings(request, tmp_path):
     """Settings with an empty store, once on each database."""
     if request.param == "sqlite":
         return Settings(home=tmp_path / "home")
+    url = fresh_database(request.getfixturevalue("postgres_url"), request.node.nodeid)
+    return Settings(home=tmp_path / "home", database_url=url)
+
+
+def fresh_database(postgres_url: str, owner: str) -> str:
+    """The address of an empty database that no other test uses."""
     import psycopg
 
-    url = request.getfixturevalue("postgres_url")
-    name = f"t{abs(hash(request.node.nodeid)) % 10**10}"
-    with psycopg.connect(url, autocommit=True) as connection:
+    name = f"t{abs(hash(owner)) % 10**10}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}"')
         connection.execute(f'CREATE DATABASE "{name}"')
-    return Settings(home=tmp_path / "home", database_url=url.rpartition("/")[0] + f"/{name}")
+    return postgres_url.rpartition("/")[0] + f"/{name}"
 
 
 @pytest.fixture(scope="session")

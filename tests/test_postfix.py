@@ -58,23 +58,6 @@ def test_mails_arrive_whole_over_starttls_and_over_tls(postfix: Postfix) -> None
     assert all(mail["Delivered-To"] == TO for mail in found if mail["Message-ID"] == "<1@hq.example>")
 
 
-def test_a_wrong_password_an_unknown_authority_and_no_login_send_nothing(postfix: Postfix, tmp_path: Path) -> None:
-    wrong = tmp_path / "wrong"
-    wrong.write_text(PASSWORD[::-1])
-    before = len(postfix.mails())
-    anonymous = postfix.url.replace(USER.replace("@", "%40") + "@", "")
-    for settings, url, fate in (
-        (settings_for(postfix, smtp_password_file=wrong), postfix.url, "not connected: login refused, 535"),
-        (settings_for(postfix, smtp_ca_file=None), postfix.url, "not connected: certificate not verified"),
-        (settings_for(postfix, smtp_ca_file=None), postfix.tls_url, "not connected: certificate not verified"),
-        (settings_for(postfix), anonymous, "refused at RCPT, 5.7.1"),
-    ):
-        with open_post(settings, url) as post:
-            delivery = post.send(message(99), USER, TO)
-        assert (delivery.outcome, delivery.detail) == ("failed", fate)
-    assert len(postfix.mails()) == before
-
-
 def test_a_message_larger_than_it_takes_is_refused_for_good_and_is_not_the_recipients_fault(postfix: Postfix) -> None:
     with open_post(settings_for(postfix), postfix.url) as post:
         delivery = post.send(message(3, size=30_000), USER, TO)
@@ -101,3 +84,20 @@ def test_a_dispatch_brings_each_list_once(postfix: Postfix, prefect_client: str,
     assert lists == sorted(sent)
     assert len(lists) >= 4
     assert house.rows("select distinct outcome from mail_outcome") == [("sent",)]
+
+
+def test_a_wrong_password_an_unknown_authority_and_no_login_send_nothing(postfix: Postfix, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_text(PASSWORD[::-1])
+    before = len(postfix.mails())
+    anonymous = postfix.url.replace(USER.replace("@", "%40") + "@", "")
+    for settings, url, fate in (
+        (settings_for(postfix, smtp_password_file=wrong), postfix.url, "not connected: login refused, 535"),
+        (settings_for(postfix, smtp_ca_file=None), postfix.url, "not connected: certificate not verified"),
+        (settings_for(postfix, smtp_ca_file=None), postfix.tls_url, "not connected: certificate not verified"),
+        (settings_for(postfix), anonymous, "refused at RCPT, 5.7.1"),
+    ):
+        with open_post(settings, url) as post:
+            delivery = post.send(message(99), USER, TO)
+        assert (delivery.outcome, delivery.detail) == ("failed", fate)
+    assert len(postfix.mails()) == before

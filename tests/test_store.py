@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from conftest import fresh_database
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
@@ -305,10 +306,11 @@ def test_two_runs_cannot_be_inside_the_same_name(store_settings):
         pass
 
 
-def test_a_long_run_keeps_its_lock_where_the_server_ends_idle_transactions(postgres_url, tmp_path):
+def test_a_long_run_keeps_its_lock_where_the_server_ends_idle_transactions(request, postgres_url, tmp_path):
+    url = fresh_database(postgres_url, request.node.nodeid)
     home, options = tmp_path / "home", "options=-c%20idle_in_transaction_session_timeout%3D2000"
-    open_store(Settings(home=home, database_url=postgres_url))
-    store = open_store(Settings(home=home, database_url=f"{postgres_url}?{options}"))
+    open_store(Settings(home=home, database_url=url))
+    store = open_store(Settings(home=home, database_url=f"{url}?{options}"))
     with store.exclusive("idle"):
         time.sleep(4)
         with pytest.raises(Busy), store.exclusive("idle"):
