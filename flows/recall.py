@@ -28,10 +28,11 @@ def book_recall(store: Store, number: int, *, by: str, reason: str, measures: st
         before = records.recall_of(session, number)
         earlier = f"by {before.decided_by} on {before.decided_at.astimezone(SHANGHAI):%Y-%m-%d %H:%M}" if before else ""
         rules.check_recall(number, sent.kind, records.outcome_of(session, number), earlier)
-        kinds = rules.data_kinds(sent.kind)
+        persons = records.persons_in(session, number)
+        kinds = rules.data_kinds(sent.kind, has_sheet=persons > 0)
         booked = MailRecall(
             mail_id=number, recipient=sent.recipient, to_address=sent.to_address, data_kinds=kinds,
-            persons=records.persons_in(session, number), is_locked=sent.kind in rules.LOCKED, cause=reason,
+            persons=persons, is_locked=rules.is_locked(sent.kind, has_sheet=persons > 0), cause=reason,
             measures=measures, decided_by=by, decided_at=now,
         )  # fmt: skip
         session.add(booked)

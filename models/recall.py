@@ -41,13 +41,18 @@ LOCKED = frozenset({"assignment", "self_check", "correction", "receipt"})
 """Mails whose data stand only in a workbook locked with the branch's key, which is never mailed."""
 
 
-def data_kinds(mail_kind: str) -> list[str]:
-    """What a kind of mail tells about people; see DATA_KINDS.
+def data_kinds(mail_kind: str, *, has_sheet: bool = True) -> list[str]:
+    """What a kind of mail tells about people; see DATA_KINDS. A receipt without a correction sheet names row codes alone.
 
-    >>> data_kinds("reminder"), data_kinds("commitment")
-    (['row_code'], [])
+    >>> data_kinds("reminder"), data_kinds("commitment"), data_kinds("receipt", has_sheet=False)
+    (['row_code'], [], ['row_code'])
     """
-    return list(_CARRIED.get(mail_kind, DATA_KINDS))
+    return ["row_code"] if mail_kind == "receipt" and not has_sheet else list(_CARRIED.get(mail_kind, DATA_KINDS))
+
+
+def is_locked(mail_kind: str, *, has_sheet: bool) -> bool:
+    """Whether what a mail tells about people can be read only with the branch's key."""
+    return mail_kind in LOCKED and (has_sheet or mail_kind != "receipt")
 
 
 def check_recall(number: int, kind: str, outcome: str, earlier: str) -> None:

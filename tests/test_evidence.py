@@ -389,6 +389,33 @@ def test_a_correction_sheet_holds_the_wrong_rows_alone_and_is_judged_like_any_re
     assert house.status()["campaigns"][0]["completed"] == 3
     assert clerk.receipt()[1] == []
 
+    with_sheet, without = (number for (number,) in house.rows("select id from mail where kind = 'receipt' order by id"))
+    why = ("--by", "Li Na", "--reason", "the director had moved")
+    said = house.call("mail", "recall", str(with_sheet), *why).output
+    assert "2 persons, customers' names, masked" in said
+    assert "its workbook is locked" in said
+    said = house.call("mail", "recall", str(without), *why).output
+    assert "0 persons, row codes\n" in said
+    assert "its text was readable" in said
+
+
+def test_rows_that_come_again_while_they_wait_are_told_again_and_their_opinion_is_one(listed, tmp_path):
+    house = listed.copy(tmp_path / "home")
+    clerk = Clerk(house)
+    first, second, odd = fill(clerk.list, (4, 5, 6))
+    fill(clerk.list, (4, 5), 回访结果="成功·有意见建议", 情况说明="停车位太少")
+    fill(clerk.list, (6,), 回访结果="成功·疑似违规", 疑似违规类型="获知密码", 身份核实="已核·有异常")
+    clerk.return_book(clerk.list)
+    collect(house)
+    clerk.return_book(clerk.list, (f"{first}.wav", sound()), (f"{odd}.wav", sound(3)))
+    collect(house, "2026-03-12")
+    assert states(house, (first, second, odd)) == [(1, "", 2), (0, "recording", 1), (1, "", 2)]
+    text, [sheet] = clerk.receipt()
+    assert f"{second}_录音.mp3" in text
+    assert [row[0].value for row in sheet.worksheets[1].iter_rows(min_row=4)] == [second]
+    assert house.rows("select assignment_id from opinion order by 1") == [(int(first[1:6]),), (int(second[1:6]),)]
+    assert house.rows("select assignment_id from finding") == [(int(odd[1:6]),)]
+
 
 def test_a_self_check_waits_for_its_register_second_contact_and_interview(listed, tmp_path):
     house = listed.copy(tmp_path / "home")

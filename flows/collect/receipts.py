@@ -122,6 +122,11 @@ def build_receipts(
         yield outbox.write(
             settings, "receipt", campaign.id, str(judged.branch_no), role, sequence, to.email, words, now=now,
             attachments=tuple(sheets_back),
+            items=tuple(
+                (records.corrected(item), number)
+                for item, (ids, _) in (to_correct.items() if sheets_back else ())
+                for number in ids
+            ),
         )  # fmt: skip
 
 

@@ -36,12 +36,12 @@ class Mail(Base):
 
 
 class MailItem(Base):
-    """One assignment or case that a mail carries."""
+    """One assignment or case that a mail carries, or that its correction sheet shows again."""
 
     __tablename__ = "mail_item"
     mail_id: Mapped[int] = mapped_column(ForeignKey("mail.id"), primary_key=True)
     kind: Mapped[str] = mapped_column(primary_key=True)
-    """assignment | case"""
+    """assignment | case | corrected_assignment | corrected_case"""
     item_id: Mapped[int] = mapped_column(Key, primary_key=True, index=True)
 
 

@@ -93,6 +93,7 @@ from tasks.records.notices import (
     was_delivered,
 )
 from tasks.records.recalls import (
+    corrected,
     persons_in,
     recall_of,
     recalled,
@@ -178,6 +179,7 @@ __all__ = [
     "cases_to_mail",
     "chain_of",
     "contacts_of",
+    "corrected",
     "current_rows",
     "decisions_on",
     "drawn_campaigns",

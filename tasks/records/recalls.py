@@ -13,17 +13,25 @@ from models.tables import Assignment, Case, Mail, MailItem, MailRecall, RowProbl
 from tasks.records.notices import outcome_of
 
 
+def corrected(kind: str) -> str:
+    """The kind under which a receipt's items are the rows of its correction sheet: shown again, not mailed anew.
+
+    >>> corrected("case")
+    'corrected_case'
+    """
+    return f"corrected_{kind}"
+
+
 def persons_in(session: Session, mail_id: int) -> int:
     """How many customers a mail concerns."""
     mine = select(MailItem.item_id).where(MailItem.mail_id == mail_id)
     customers: set[str] = set()
     for kind, table in (("assignment", Assignment), ("case", Case)):
-        customers |= set(
-            session.scalars(select(table.customer_id).where(table.id.in_(mine.where(MailItem.kind == kind))))
-        )
+        items = mine.where(MailItem.kind.in_((kind, corrected(kind))))
+        customers |= set(session.scalars(select(table.customer_id).where(table.id.in_(items))))
     role = session.scalar(select(Mail.role).where(Mail.id == mail_id, Mail.kind == "receipt")) or ""
     if role.startswith("message-"):
-        # The rows that a receipt sends back stand in the sheet attached to it.
+        # Receipts of earlier versions did not book which rows stand in the sheet attached to them.
         problems = select(RowProblem.assignment_id).where(RowProblem.message_id == int(role.removeprefix("message-")))
         customers |= set(session.scalars(select(Assignment.customer_id).where(Assignment.id.in_(problems))))
     return len(customers)
