@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, distinct, func, or_, select
 from sqlalchemy.orm import Session
 
 from models.credibility import Sent
 from models.row_code import ItemKind
-from models.tables import Assignment, AssignmentEnd, Campaign, Case, Evidence, ReturnRow, RowProblem, SelfCheck
+from models.tables import Assignment, AssignmentEnd, Campaign, Case, Evidence, ReturnRow, RowProblem, SelfCheck, Verdict
 from tasks.records.base import frame, latest
 
 IN_LIMIT = 500
@@ -93,7 +93,26 @@ def add_version(session: Session, row: ReturnRow | SelfCheck, **changed: Any) ->
 
 
 def rows_kept_open(session: Session, message_id: int) -> list[dict[str, Any]]:
-    """Of the rows a message brought, or brought evidence for, those that still await some: item_kind, item_id and what is booked."""
+    """Of the rows a message brought, or brought evidence for, those that still await some: item_kind, item_id and what is booked.
+
+    A row that came again unchanged is booked with an earlier message: then all that the branch's campaign still awaits
+    is named.
+    """
+    judged = session.scalars(
+        select(Verdict).where(Verdict.message_id == message_id).order_by(Verdict.version.desc()).limit(1)
+    ).one()
+    booked = sum(
+        session.scalar(select(func.count(distinct(item))).where(item_of == message_id)) or 0
+        for item, item_of in (
+            (ReturnRow.assignment_id, ReturnRow.message_id), (SelfCheck.case_id, SelfCheck.message_id),
+        )
+    )  # fmt: skip
+    theirs = {
+        "assignment": select(Assignment.id).where(
+            Assignment.campaign_id == judged.campaign_id, Assignment.branch_no == judged.branch_no
+        ),
+        "case": select(Case.id).where(Case.campaign_id == judged.campaign_id, Case.branch_no == judged.branch_no),
+    }
     found = []
     for kind, table, item in (
         ("assignment", ReturnRow, ReturnRow.assignment_id),
@@ -101,10 +120,11 @@ def rows_kept_open(session: Session, message_id: int) -> list[dict[str, Any]]:
     ):
         here = select(item).where(table.message_id == message_id)
         named = select(Evidence.item_id).where(Evidence.message_id == message_id, Evidence.item_kind == kind)
+        is_meant = or_(item.in_(here), item.in_(named))
+        if judged.rows_accepted > booked:
+            is_meant = or_(is_meant, item.in_(theirs[kind]))
         query = (
-            select(table)
-            .where(latest(table.version, table.version, item), table.awaits != "", or_(item.in_(here), item.in_(named)))
-            .order_by(item)
+            select(table).where(latest(table.version, table.version, item), table.awaits != "", is_meant).order_by(item)
         )
         found += [
             {column.key: getattr(row, column.key) for column in row.__table__.columns}

@@ -325,10 +325,10 @@ def add_problems(session: Session, message_id: int, problems: pd.DataFrame) -> N
 
 
 def open_findings(session: Session, rows: Sequence[ReturnRow], *, found_on: date) -> int:
-    """Findings and opinions that newly accepted rows state; how many findings."""
+    """Findings and opinions that newly accepted rows state, not those that an earlier version has stated; how many findings."""
     count = 0
     for row in rows:
-        if row.outcome not in ("done_suspect", "done_opinion"):
+        if row.outcome not in ("done_suspect", "done_opinion") or _is_stated(session, row):
             continue
         assignment = session.get_one(Assignment, row.assignment_id)
         if row.outcome == "done_suspect":
@@ -355,6 +355,21 @@ def open_findings(session: Session, rows: Sequence[ReturnRow], *, found_on: date
                 )
             )
     return count
+
+
+def _is_stated(session: Session, row: ReturnRow) -> bool:
+    """Whether an earlier version of a row said the same of the customer, so that only its evidence or its call changed."""
+    return (
+        session.scalar(
+            select(ReturnRow.id)
+            .where(
+                ReturnRow.assignment_id == row.assignment_id, ReturnRow.version < row.version,
+                ReturnRow.outcome == row.outcome, ReturnRow.violation == row.violation, ReturnRow.remark == row.remark,
+            )
+            .limit(1)
+        )
+        is not None
+    )  # fmt: skip
 
 
 def receipts_owed(session: Session) -> pd.DataFrame:
