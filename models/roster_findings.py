@@ -163,10 +163,19 @@ CODES: Mapping[str, Code] = {
     ),
     "unknown_role": Code(
         Label("岗位代码无法识别", "a role that is none"),
-        Label("改为约定的岗位代码之一", "write one of the agreed roles"),
+        Label(
+            "写其中之一：operations_director、branch_head、customer_service_manager、deputy；"
+            "HQ 行：hq_service、compliance、operations_management",
+            "write one of operations_director, branch_head, customer_service_manager, deputy; "
+            "for HQ one of hq_service, compliance, operations_management",
+        ),
     ),
     "bad_row": Code(
         Label("该行未被接收：{detail}", "the row is not accepted: {detail}"), Label("改正该列", "correct that column")
+    ),
+    "bad_byte": Code(
+        Label("该行不是 UTF-8 编码，无法读取", "the row is not in UTF-8 and cannot be read"),
+        Label("把文件另存为“CSV UTF-8（逗号分隔）”", "save the file as CSV UTF-8 (comma delimited)"),
     ),
     "key_damaged": Code(
         Label("营业部密钥缺失或损坏：名单无法加密", "the branch's key is damaged: its lists cannot be locked"),
@@ -327,7 +336,10 @@ def _sort_out(rows: Sequence[_Row], branches: Collection[str]) -> tuple[list[_Ro
         elif row.column == "role" or (not row.reason and row.role not in ROLES):
             bad.append((row, Fault("unknown_role")))
         elif row.reason and row.reason != "to_before_from":
-            bad.append((row, Fault("bad_row", "", f"{row.column} {row.reason}".strip())))
+            if row.reason == "bad_byte":
+                bad.append((row, Fault("bad_byte")))
+            else:
+                bad.append((row, Fault("bad_row", "", f"{row.column} {row.reason}".strip())))
         elif row.branch_no not in branches:
             bad.append((row, Fault("unknown_branch")))
         elif row.begins is None or (row.ends is not None and row.ends < row.begins):

@@ -166,6 +166,7 @@ def test_a_roster_without_fault_has_no_finding():
         ([("missing_role", "stops", 0), ("unknown_branch", "told", 2)], [line(branch="1")], {}),
         ([("missing_role", "stops", 0), ("unknown_role", "told", 2)], [line("", reason="missing", column="role")], {}),
         ([("bad_row", "stops", 2)], [line(name="", reason="missing", column="contact_name")], {}),
+        ([("bad_byte", "stops", 2)], [line(reason="bad_byte", column="")], {}),
         ([("stand_in", "told", 0)], [line("deputy")], {"needed": ("customer_service_manager",)}),
         # What is over is history.
         ([], [line(), line(name="李四", email="x", until=date(2025, 1, 1), reason="bad_form", column="email")], {}),
@@ -442,6 +443,18 @@ def test_a_roster_can_be_checked_before_it_is_pulled(seen):
     assert found["findings"] == seen.checked["findings"]
     house.call("roster", "check", "--roster", str(right), *("--as-of", "2026-03-02"), exits=(0,))
     assert house.count("pull") == before
+
+
+@pytest.mark.slow
+def test_a_first_roster_is_checked_in_a_home_that_has_nothing_yet(seen, tmp_path):
+    fresh = seen.house.having(HUIFANG_HOME=str(tmp_path / "home"))
+    chinese = tmp_path / "gb18030.csv"
+    right = seen.house.home / "roster_right.csv"
+    found = fresh.call("roster", "check", "--roster", str(right), *("--as-of", "2026-03-02"), exits=(0,))
+    assert "no branches extract is pulled yet" in found.output
+    chinese.write_bytes(right.read_text("utf-8").encode("gb18030"))
+    found = fresh.call("roster", "check", "--roster", str(chinese), *("--as-of", "2026-03-02"), "--json", exits=(1,))
+    assert "CSV UTF-8" in json.loads(found.stdout)["findings"][0]["write"]
 
 
 @pytest.mark.slow
