@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from email.errors import HeaderParseError
 from pathlib import Path
 from typing import Annotated
 
@@ -41,7 +42,17 @@ def _headers(path: Path) -> str:
 
     with path.open("rb") as message:
         headers = BytesHeaderParser().parsebytes(message.read(1 << 16))
-    return "  ".join(_plain(" ".join(str(headers.get(name, "—")).split())) for name in ("From", "Date", "Subject"))
+    return "  ".join(_plain(" ".join(_decoded(headers.get(name, "—")).split())) for name in ("From", "Date", "Subject"))
+
+
+def _decoded(header: str) -> str:
+    """A header in the signs it stands for; as it was written where it says no charset that is known, or breaks it."""
+    from email.header import decode_header, make_header
+
+    try:
+        return str(make_header(decode_header(header)))
+    except (HeaderParseError, LookupError, UnicodeError):
+        return str(header)
 
 
 @app.command("show")

@@ -137,6 +137,7 @@ def test_show_names_parts_and_history_and_no_cell(returned):
     assert "unknown_sender" in shown
     assert "unknown_sender: 发件人不在当日花名册中" in returned.call("quarantine", "list").output
     assert ".xlsx" in shown
+    assert "=?utf-8?" not in shown.lower(), "headers are shown in the signs they stand for"
     names = [name for (name,) in returned.rows("select distinct customer_id from assignment")]
     assert not any(name in shown for name in names)
     missing = returned.call("quarantine", "show", "99999", exits=(2,))
