@@ -59,9 +59,8 @@ def _show_draw(campaign_id: str) -> None:
         starters = records.starters_of(session, campaign_id)
         is_asked = approvals.asks_for_approval(session, campaign_id)
         changed = approvals.changed_sample(session, campaign_id)
-    table = Table(
-        "branch", title=f"{campaign_id}: {draw.drawn:,} to call, {draw.reserve:,} in reserve", title_justify="left"
-    )
+    out.print(f"{campaign_id}: {draw.drawn:,} to call, {draw.reserve:,} in reserve", markup=False, highlight=False)
+    table = Table("branch")
     for column in ("to call", "reserve"):
         table.add_column(column, justify="right")
     for branch, mine in drawn.groupby("branch_no", sort=True):

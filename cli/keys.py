@@ -41,6 +41,13 @@ def keys_list() -> None:
                     f"`huifang keys rotate {key.branch_no}`",
                     markup=False,
                 )
+        if missing := [key.branch_no for key in found if key.state == "missing"]:
+            out.print(
+                f"{', '.join(missing)}: no key file; the first list or `huifang keys create` makes one. Where there was "
+                "one, restore it from the backup",
+                markup=False,
+                highlight=False,
+            )
         if any(key.state != "ok" for key in found):
             raise typer.Exit(1)
 

@@ -36,9 +36,9 @@ def mail_list(
             notices = records.notices_of(session)
         said = {int(row.mail_id): f"{row.kind} {row.status}".strip() for row in notices.itertuples()}
         shown = mails if outcome is None else mails[mails["outcome"] == outcome]
-        table = Table()
-        for column in ("no", "kind", "campaign", "recipient", "role", "seq", "outcome", "code", "notice"):
-            table.add_column(column)
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+        for column in ("no", "kind", "campaign", "to", "role", "seq", "outcome", "code", "notice"):
+            table.add_column(column, overflow="fold")
         for row in shown.itertuples():
             code = "" if row.code is None or row.code != row.code else str(int(row.code))
             table.add_row(

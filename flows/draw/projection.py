@@ -24,7 +24,10 @@ def project(
         years = {name: records.programme_years(session, name, year_number) for name in names}
     missing = [name for name, versions in years.items() if not versions]
     if missing or not years:
-        raise SettingsError(f"{', '.join(missing) or 'no programme'}: no programme year {year_number} is frozen yet")
+        raise SettingsError(
+            f"{', '.join(missing) or 'no programme'}: no year {year_number} is frozen yet; the year's first "
+            "`huifang run draw --programme NAME --period YYYY-MM` freezes it"
+        )
     return [_project_year(settings, store, calendar, versions[-1], as_of) for versions in years.values()]
 
 

@@ -109,7 +109,7 @@ def begin_rotation(settings: Settings, branch_no: str) -> int:
     path = _current(settings, branch_no)
     if not path.exists():
         raise BranchKeyError(
-            f"branch {branch_no}: has no key to be rotated; `huifang keys create {branch_no}` makes the first one"
+            f"branch {branch_no}: has no key yet; `huifang keys create {branch_no}` makes the first one"
         )
     former = _former(settings, branch_no)
     # A rotation that was cut short has put the present key aside already.
