@@ -27,7 +27,8 @@ def book_recall(store: Store, number: int, *, by: str, reason: str, measures: st
             raise rules.RecallRefused(f"mail {number}: is not there; `huifang mail list` shows those that are")
         before = records.recall_of(session, number)
         earlier = f"by {before.decided_by} on {before.decided_at.astimezone(SHANGHAI):%Y-%m-%d %H:%M}" if before else ""
-        rules.check_recall(number, sent.kind, records.outcome_of(session, number), earlier)
+        request = records.request_of(session, before) if before else ""
+        rules.check_recall(number, sent.kind, records.outcome_of(session, number), earlier, request)
         persons = records.persons_in(session, number)
         kinds = rules.data_kinds(sent.kind, has_sheet=persons > 0)
         booked = MailRecall(

@@ -55,10 +55,20 @@ def is_locked(mail_kind: str, *, has_sheet: bool) -> bool:
     return mail_kind in LOCKED and (has_sheet or mail_kind != "receipt")
 
 
-def check_recall(number: int, kind: str, outcome: str, earlier: str) -> None:
-    """Raise RecallRefused unless a mail is or may be with somebody. earlier: who has recalled it and when, or ''."""
+def check_recall(number: int, kind: str, outcome: str, earlier: str, request: str = "") -> None:
+    """Raise RecallRefused unless a mail is or may be with somebody.
+
+    earlier: who has recalled it and when, or ''; request: what became of the request to destroy it.
+    """
     if earlier:
-        raise RecallRefused(f"mail {number}: was recalled {earlier}")
+        advice = (
+            "; a run ended while it was going out: call the recipient, and say by `huifang mail resolve` what became of "
+            "it; as failed, the same command asks again"
+        )
+        state = f"; its request to destroy is {request}" if request else ""
+        raise RecallRefused(
+            f"mail {number}: was recalled {earlier}{state}{advice if request in ('unknown', 'in_flight') else ''}"
+        )
     if kind == "recall":
         raise RecallRefused(f"mail {number}: is itself a request to destroy, which has nothing to recall")
     if outcome == "in_flight":

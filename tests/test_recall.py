@@ -30,6 +30,12 @@ def test_what_nobody_has_is_not_recalled(kind, outcome, earlier, said):
         check_recall(7, kind, outcome, earlier)
 
 
+@pytest.mark.parametrize("request_is", ["unknown", "in_flight"])
+def test_a_recall_said_again_names_a_request_of_which_nobody_knows_what_became(request_is):
+    with pytest.raises(RecallRefused, match=f"request to destroy is {request_is}; .*`huifang mail resolve`"):
+        check_recall(7, "assignment", "recalled", "by Li Na on 2026-03-02 10:00", request_is)
+
+
 @pytest.mark.parametrize("outcome", ["sent", "unknown"])
 def test_what_somebody_has_or_may_have_is_recalled(outcome):
     check_recall(7, "assignment", outcome, "")
