@@ -332,7 +332,7 @@ def test_a_call_without_its_recording_stays_open_until_the_recording_comes_and_c
     assert read_evidence(Settings(home=house.home), path) == sound(4)
 
 
-def test_a_silent_recording_leaves_the_row_open_and_the_receipt_says_why(listed, tmp_path):
+def test_a_silent_or_empty_recording_leaves_the_row_open_and_the_receipt_says_why(listed, tmp_path):
     house = listed.copy(tmp_path / "home")
     clerk = Clerk(house)
     codes = fill(clerk.list, (4,))
@@ -342,6 +342,14 @@ def test_a_silent_recording_leaves_the_row_open_and_the_receipt_says_why(listed,
     text, _ = clerk.receipt()
     assert "录音全程无声" in text
     assert "未注明属于哪一行" in text
+    for day, sent in (("12", (f"{codes[0]}.mp3", b"")), ("13", (f"{codes[0]}.zip", zipped(**{"录音.mp3": b""})))):
+        clerk.send(sent)
+        collect(house, f"2026-03-{day}")
+        assert states(house, codes) == [(0, "recording", 1)]
+        assert "文件为空" in clerk.receipt()[0]
+    assert {read_evidence(Settings(home=house.home), path) for (path,) in house.rows(
+        "select path from evidence where fault = 'empty'"
+    )} == {b""}  # fmt: skip
 
 
 def test_nobody_closes_another_branch_s_row_with_a_file(listed, tmp_path):
@@ -468,4 +476,5 @@ def test_a_faulty_statement_is_answered_though_the_mail_that_asked_for_it_has_bo
     collect(house, "2026-03-13")
     text, [sheet] = clerk.receipt()
     assert "更正表" in text
+    assert "贵部返回的自查情况说明表没有可登记的行" in text
     assert sheet.worksheets[1].cell(4, place["处理情况"]).value == "经核实系误解"

@@ -94,6 +94,8 @@ class Walk:
             self.keep_long(payload, name, media_type, depth, level)
         elif payload:
             self.keep(payload, name, media_type, depth, level)
+        elif name:
+            self.keep_empty(name, depth)
 
     def _go_deeper(self, depth: int, message: email.message.Message, level: int, *, is_message: bool) -> None:
         if depth + is_message > MAX_DEPTH:
@@ -135,6 +137,10 @@ class Walk:
         whole = io.BytesIO()
         content.write_to(whole)
         self.keep(whole.getvalue(), name, media_type, depth, level)
+
+    def keep_empty(self, name: str, depth: int) -> None:
+        """A file without a byte, whatever it calls itself: it can only be told to whoever sent it."""
+        self._add_file(b"", name, "application/x-empty", "", depth)
 
     def _add_file(self, content: bytes | LongContent, name: str, media_type: str, kind: str, depth: int) -> None:
         if len(self.files) >= MAX_PARTS:
@@ -178,6 +184,8 @@ class Walk:
                     check_clean(io.BytesIO(inner), self.clamd)
                 if inner:
                     self.keep(inner, member, "application/octet-stream", depth, level + 1)
+                elif member:
+                    self.keep_empty(member, depth)
         except TooLarge:
             error = "too_large"
         except WrongPassword:
