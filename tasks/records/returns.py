@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models.returns.frames import rows_of
+from models.sheets import CALLBACK, SELF_CHECK
 from models.tables import (
     NOT_DELIVERED,
     Assignment,
@@ -384,9 +385,13 @@ def receipts_owed(session: Session) -> pd.DataFrame:
 
 
 def returned_kind(session: Session, message_id: int) -> str:
-    """What a judged message brought: self_check when it has rows of that sheet and none of the callback sheet."""
+    """What a judged message brought: self_check when its rows, or all that it was sent back for, are of that sheet alone."""
     calls = session.scalar(select(func.count()).select_from(ReturnRow).where(ReturnRow.message_id == message_id))
     checks = session.scalar(select(func.count()).select_from(SelfCheck).where(SelfCheck.message_id == message_id))
+    if not calls and not checks:
+        at_fault = set(session.scalars(select(RowProblem.column_name).where(RowProblem.message_id == message_id)))
+        of_calls, of_checks = ({column.key for column in sheet.columns} for sheet in (CALLBACK, SELF_CHECK))
+        calls, checks = len(at_fault & (of_calls - of_checks)), len(at_fault & (of_checks - of_calls))
     return "self_check" if checks and not calls else "callback_sheet"
 
 
