@@ -118,9 +118,7 @@ def ask_self_checks(
         )
         refused = records.refused_addresses(session)
         staff_snapshot = records.optional_snapshot(session, "staff", as_of)
-    staff = sheets.staff_words(
-        lake.names_of(settings, staff_snapshot.path, "staff_id", "staff_name") if staff_snapshot else {}
-    )
+    staff = lake.names_of(settings, staff_snapshot.path, "staff_id", "staff_name") if staff_snapshot else {}
     key, title = vault.row_keys(settings)[0], rules.title.model_dump()[settings.language]
     due_on = findings.self_check_due(now, calendar, rules.self_check.workdays, rules.closing_hour)
     for branch_no, cases in pending.groupby("branch_no", sort=True):
@@ -141,20 +139,7 @@ def ask_self_checks(
             gaps.append(str(branch_no))
             log.warning("%s: %s", issued.id, error)
             continue
-        known = customers.loc[cases["customer_id"]]
-        rows = pd.DataFrame(
-            {
-                "row_code": [sheets.row_code("case", int(i), key) for i in cases["case_id"]],
-                "customer_name": [sheets.mask_name(name) for name in known["customer_name"]],
-                "phone": known["phone"].fillna("").astype(str).to_list(),
-                "form": cases["form"].to_list(),
-                "violation": cases["violation"].to_list(),
-                "stated_on": cases["stated_on"].to_list(),
-                "statement": cases["statement"].to_list(),
-                "employee": [staff.get(developer, developer) for developer in cases["developer_id"]],
-                "due_on": [due_on] * len(cases),
-            }
-        )
+        rows = sheets.case_rows(cases, customers, staff, [due_on] * len(cases), key)
         branch_name = branches.get(str(branch_no), str(branch_no))
         with store.begin() as session:
             sequence = outbox.next_sequence(session, "self_check", issued.id, str(branch_no), to.role)

@@ -120,7 +120,7 @@ def build_lists(
     def order(entry: Planned) -> lock.Order:
         kind = sheet_for(entry.to)
         return lock.Order(
-            kind, rows_of(kind, entry.calls, customers, staff, key), vault.branch_password(settings, entry.to.branch_no),
+            kind, sheets.call_rows(kind, entry.calls, customers, staff, key), vault.branch_password(settings, entry.to.branch_no),
             {
                 "campaign": issued.id, "title": title, "branch_no": entry.to.branch_no,
                 "branch_name": branches.get(entry.to.branch_no, entry.to.branch_no), "language": settings.language,
@@ -190,31 +190,6 @@ def plan_parts(
     for place, part in enumerate(sheets.share_out(whole, by_id.index, parts)):
         supplement = sheets.supplement_number(part.share, days, sent)
         yield Planned(to, part, by_id.loc[list(part.calls)], first + place, supplement)
-
-
-def rows_of(
-    kind: sheets.SheetKind, calls: pd.DataFrame, customers: pd.DataFrame, staff: dict[str, str], key: sheets.RowKey
-) -> pd.DataFrame:
-    """The rows of a list, as its sheet is declared."""
-    known, callers = customers.loc[calls["customer_id"]], sheets.staff_words(staff)
-    rows = pd.DataFrame(
-        {
-            "row_code": [sheets.row_code("assignment", int(i), key) for i in calls["assignment_id"]],
-            "customer_name": [sheets.mask_name(name) for name in known["customer_name"]],
-            "phone": known["phone"].astype(str).to_list(),
-            "form": calls["form"].to_list(),
-            "due_on": calls["due_on"].to_list(),
-            "call_on": [
-                due if pd.isna(day) else day for day, due in zip(calls["call_on"], calls["due_on"], strict=True)
-            ],
-        }
-    )
-    if kind == "hq_calls":
-        return rows
-    return rows.assign(
-        developer=[staff.get(developer, developer) for developer in calls["developer_id"]],
-        planned_caller=[callers.get(caller, caller) for caller in calls["caller_id"]],
-    )
 
 
 def counted(pieces: Iterator[outbox.Piece], total: int, advance: board.Advance) -> Iterator[outbox.Piece]:
