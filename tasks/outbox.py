@@ -29,9 +29,10 @@ from sqlalchemy.orm import Session
 
 from models.calendar import SHANGHAI
 from models.tables import NOT_DELIVERED, Mail, MailItem, MailOutcome, MailSwitch
-from tasks.mail import Attachment, Delivery, Letter, Post, Rendered, compose, id_key, message_id, open_post
+from tasks.mail import Attachment, Delivery, Letter, Post, Rendered, compose, message_id, open_post
 from tasks.postoffice import outgoing
 from tasks.settings import Settings
+from tasks.vault import message_id_key
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,9 @@ def write(
 ) -> Piece:
     """A mail as it will go: its Message-ID follows from its key."""
     sender = settings.mail_from
-    own_id = message_id(kind, campaign_id, recipient, role, sequence, sender.rpartition("@")[2], id_key(settings))
+    own_id = message_id(
+        kind, campaign_id, recipient, role, sequence, sender.rpartition("@")[2], message_id_key(settings)
+    )
     letter = Letter(to_address, words.subject, words.html, words.text, attachments, own_id, now)
     content = compose(letter, from_address=sender, from_name=settings.mail_name)
     return Piece(kind, campaign_id, recipient, role, sequence, to_address, words.subject, own_id, content, items)
@@ -144,7 +147,9 @@ def book_lost(session: Session, now: datetime, *, is_line_known: bool) -> tuple[
                 code=None,
                 decided_by="outbox",
                 at=now,
-                detail="the run ended between claim and outcome" if was_on_the_line else "the run ended before its turn",
+                detail="the run ended between claim and outcome"
+                if was_on_the_line
+                else "the run ended before its turn",
             )
         )
         key = f"{mail.kind} {mail.campaign_id} {mail.recipient} #{mail.sequence}"

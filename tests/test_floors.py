@@ -47,8 +47,8 @@ PURE = {
 }
 """What models/ may not know: files, sockets, clocks, environment, chance, logs, engines, Prefect."""
 
-TASKS_ON_TASKS = {("tasks.outbox", "tasks.mail"), ("tasks.outbox", "tasks.postoffice")}
-"""Where one task file stands on another: the outbox writes and hands over mails (docs/decisions/0003)."""
+TASKS_ON_TASKS = {("tasks.outbox", "tasks.mail"), ("tasks.outbox", "tasks.postoffice"), ("tasks.outbox", "tasks.vault")}
+"""Where one task file stands on another: the outbox writes and hands over mails, under a key of the vault (docs/decisions/0003)."""
 
 
 def imports(path: Path) -> set[str]:

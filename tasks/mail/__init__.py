@@ -5,7 +5,6 @@ decides neither who gets a letter nor whether one is sent again.
 """
 
 from tasks.mail.letters import ADDRESS, Attachment, Letter, MailError, compose, message_id
-from tasks.mail.own_ids import id_key
 from tasks.mail.post import Delivery, Post, open_post
 from tasks.mail.words import LANGUAGES, TEMPLATES, Rendered, TemplateFault, Words, render
 
@@ -22,7 +21,6 @@ __all__ = [
     "TemplateFault",
     "Words",
     "compose",
-    "id_key",
     "message_id",
     "open_post",
     "render",

@@ -158,6 +158,11 @@ def vault_key(settings: Settings) -> bytes:
     return secret(settings.keyring / "vault.key", Fernet.generate_key().decode()).encode()
 
 
+def message_id_key(settings: Settings) -> bytes:
+    """The key of our Message-IDs, made on first use: nobody who has not had a mail can name it. Lost, only new ids differ."""
+    return secret(settings.keyring / "message-id.key", secrets.token_hex(32)).encode()
+
+
 def _current(settings: Settings, branch_no: str) -> Path:
     if not BRANCH_NO.fullmatch(branch_no):
         raise BranchKeyError(f"{branch_no!r} is no branch number; it has letters, digits, _ and - only")
