@@ -45,9 +45,7 @@ def drawn(prefect_client, tmp_path_factory):
     house = House.build(tmp_path_factory.mktemp("house") / "home", prefect_client, customers=600, branches=4)
     house = house.having(HUIFANG_PROGRAMMES=str(folder))
     house.pull()
-    with pytest.MonkeyPatch.context() as chance:
-        chance.setattr("flows.draw.seed.secrets.token_hex", lambda n: "5eed" * (n // 2))
-        house.having(HUIFANG_ACTOR="Zhang Wei").draw("daily_risk")
+    house.having(HUIFANG_ACTOR="Zhang Wei").draw("daily_risk")
     return house
 
 

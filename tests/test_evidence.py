@@ -210,9 +210,7 @@ def listed(prefect_client, tmp_path_factory):
     house = House.build(tmp_path_factory.mktemp("house") / "home", prefect_client, customers=900, branches=3)
     house = house.having(HUIFANG_PROGRAMMES=str(folder))
     house.pull()
-    with pytest.MonkeyPatch.context() as chance:
-        chance.setattr("flows.draw.seed.secrets.token_hex", lambda n: "5eed" * (n // 2))
-        house.draw("daily_risk")
+    house.draw("daily_risk")
     house.call("run", "dispatch", *at("2026-03-02"))
     return house
 

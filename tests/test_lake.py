@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import gzip
 import hashlib
 import io
@@ -113,7 +114,7 @@ def test_what_lies_in_the_lake_is_the_services_alone(settings: Settings, inbox: 
     pull(settings, profile_of("branches", "customers"), inbox)
     for path in settings.lake.rglob("*"):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
-    assert not list((settings.lake / ".work").iterdir())
+    assert not list((settings.lake / ".work").glob("intake-*"))
 
 
 def test_a_repeated_pull_finds_the_same_folder_and_changes_nothing(settings: Settings, inbox: Path) -> None:
@@ -244,7 +245,7 @@ def test_broken_framing_refuses_the_file_by_line_and_shows_no_data(
         pull(settings, profile_of("branches", "customers"), inbox)
     assert "张" not in str(refused.value)
     assert not (settings.lake / "customers").exists()
-    assert not list((settings.lake / ".work").iterdir())
+    assert not list((settings.lake / ".work").glob("intake-*"))
 
 
 def test_an_unknown_code_stops_the_intake_and_leaves_nothing_half_loaded(settings: Settings, inbox: Path) -> None:
@@ -316,12 +317,18 @@ def test_a_table_cannot_be_taken_in_before_those_it_refers_to(settings: Settings
 
 
 def test_what_a_killed_run_left_behind_is_removed(settings: Settings, inbox: Path) -> None:
-    left = settings.lake / ".work" / "intake-killed"
-    left.mkdir(parents=True)
-    (left / "lock").touch()
-    (left / "judged-0.parquet").write_bytes(b"half")
+    work = settings.lake / ".work"
+    for name in ("intake-killed", "intake-killed-before-it-was-locked", "intake-alive"):
+        (work / name).mkdir(parents=True)
+        (work / name / "judged-0.parquet").write_bytes(b"half")
+        if "before" not in name:
+            (work / name / "lock").touch()
+    with (work / "intake-alive" / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        pull(settings, profile_of("branches"), inbox)
+        assert [left.name for left in work.glob("intake-*")] == ["intake-alive"]
     pull(settings, profile_of("branches"), inbox)
-    assert not left.exists()
+    assert not list(work.glob("intake-*"))
 
 
 def test_the_text_hash_quotes_sorts_bytewise_and_takes_null_for_empty(settings: Settings) -> None:

@@ -14,10 +14,9 @@ import logging
 import os
 import shutil
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
@@ -74,7 +73,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-UNLOCKED_SECONDS = 600
 LARGE_FRAME = 1_000_000
 """Customers; the engine alone is as fast on fewer."""
 SEED_BYTES = 64
@@ -267,23 +265,40 @@ def _work_folder(settings: Settings) -> Iterator[Path]:
     """A folder of one's own beside the snapshots; what a killed run left behind is removed first."""
     root = settings.lake / ".work"
     make_folder(root)
-    for left in root.glob("intake-*"):
-        with suppress(OSError), (left / "lock").open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its run lives
-            log.warning("removing %s, left by a run that did not end", left.name)
-            shutil.rmtree(left)
-    for left in root.glob("intake-*"):
-        # Killed before it was locked; a folder that young may be another run's, about to lock it.
-        if not (left / "lock").exists() and time.time() - left.stat().st_mtime > UNLOCKED_SECONDS:
-            log.warning("removing %s, left by a run that did not end", left.name)
-            shutil.rmtree(left, ignore_errors=True)
-    work = Path(tempfile.mkdtemp(prefix="intake-", dir=root))
-    with (work / "lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as ours:
+        with _alone(root):  # nobody is between making a folder and locking it
+            for left in root.glob("intake-*"):
+                if not _is_held(left):
+                    log.warning("removing %s, left by a run that did not end", left.name)
+                    shutil.rmtree(left)
+            work = Path(tempfile.mkdtemp(prefix="intake-", dir=root))
+            fcntl.flock(ours.enter_context((work / "lock").open("wb")), fcntl.LOCK_EX)
         try:
             yield work
         finally:
-            shutil.rmtree(work)
+            with _alone(root):
+                shutil.rmtree(work)
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One process at a time makes and removes work folders."""
+    (root / "lock").touch(mode=0o600)
+    with (root / "lock").open("rb") as door:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        yield
+
+
+def _is_held(work: Path) -> bool:
+    """Whether the run that made a work folder lives: it holds the lock in it to its end."""
+    try:
+        with (work / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:  # killed before it was locked, or while it was removed
+        return False
+    return False
 
 
 def _publish(made: Path, folder: Path) -> None:
