@@ -232,6 +232,7 @@ def check_month(settings: Settings, store: Store, con: Any, month: Month, before
     yield check_calls(again, called, before, taken, label=label)
     yield check_forms(stored, draw, seed, label=label)
     yield check_decisions(store, month)
+    yield check_moved_up(store, month)
 
 
 def check_header(state: dict[str, Any], month: Month) -> Check:
@@ -320,6 +321,24 @@ def check_decisions(store: Store, month: Month) -> Check:
     ]
     found = ", ".join(wrong) + " otherwise" if wrong else f"{len(said)} rows"
     return Check(f"{month.label}audit rows", not wrong, found)
+
+
+def check_moved_up(store: Store, month: Month) -> Check:
+    """The reserves with a call are those of whom the audit chain says, run by run, that they took a failure's place."""
+    name = f"{month.label}reserves moved up"
+    with store.begin() as session:
+        moved = records.moved_up(session, month.issued.id)
+        told = [p for _, action, p in records.decisions_on(session, month.issued.id) if action == "activate"]
+    if any(is_joined for _, is_joined in moved):
+        return Check(name, None, "one is served by the call of another programme, whose order is not kept")
+    left = [customer for customer, _ in moved]
+    for payload in told:
+        ends = range(1, len(left) + 1)
+        end = next((end for end in ends if hash_payload({"customers": left[:end]}) == payload), None)
+        if end is None:
+            return Check(name, False, f"{len(moved)} calls, otherwise than they were assigned")
+        left = left[end:]
+    return Check(name, not left, f"{len(moved)} in {len(told)} runs" if not left else f"{len(left)} without a run")
 
 
 def _exceptions_of(session: Session, month: Month) -> list[HandMade]:

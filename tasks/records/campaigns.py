@@ -468,6 +468,17 @@ def replaced_ids(session: Session, campaign_id: str) -> set[int]:
     return {i for i in session.scalars(taken) if i is not None}
 
 
+def moved_up(session: Session, campaign_id: str) -> list[tuple[str, bool]]:
+    """Who took a failed call's place in a campaign, in the order of the calls, and whether another's call serves for it."""
+    query = (
+        select(Assignment.customer_id, Assignment.campaign_id != campaign_id)
+        .join(AssignmentPurpose, AssignmentPurpose.assignment_id == Assignment.id)
+        .where(AssignmentPurpose.campaign_id == campaign_id, AssignmentPurpose.replaces_id.is_not(None))
+        .order_by(Assignment.id)
+    )
+    return [(customer, bool(joined)) for customer, joined in session.execute(query)]
+
+
 def calls_of(session: Session, campaign_id: str) -> pd.DataFrame:
     """Every call that serves a campaign: assignment_id, customer_id, branch_no (where it lies now), due_on,
     carried_by (campaign), answered_by (who has its list: the branch, or HQ where headquarters calls).
