@@ -121,7 +121,7 @@ def pieces_of(books: list[bytes], turn: int, rows: int, work: Path) -> list[outb
         words = render(
             "assignment", "zh_CN", branch_name=f"第{place}证券营业部", title="日常合规风险提示回访", period="2026-03", rows=rows,
             due_on=date(2026, 3, 31), supplement=0, part=1, parts=1, attachment_name="回访登记表.xlsx",
-            key_place=settings.key_words, return_address=OURS, sender_name=settings.mail_name,
+            key_place=settings.key_words, evidence=(), return_address=OURS, sender_name=settings.mail_name,
         )  # fmt: skip
         found.append(
             outbox.write(

@@ -119,9 +119,9 @@ def specimens(language: Language) -> dict[str, Specimen]:
         {"part": 5, "task": "", "fault": ""},
     ]
     facts: dict[str, Mapping[str, Any]] = {
-        "assignment": brought | {"rows": 96, "supplement": 0},
-        "assignment__part": brought | part | {"rows": 400, "supplement": 0},
-        "assignment__supplement": brought | {"rows": 4, "supplement": 2},
+        "assignment": brought | {"rows": 96, "supplement": 0, "evidence": ["recording", "signature"]},
+        "assignment__part": brought | part | {"rows": 400, "supplement": 0, "evidence": ["recording"]},
+        "assignment__supplement": brought | {"rows": 4, "supplement": 2, "evidence": []},
         "commitment": commitment,
         "commitment__second": commitment | {"number": 2, "given_up": [given_up]},
         "feedback_branch": summary,

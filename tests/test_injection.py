@@ -96,7 +96,7 @@ def test_a_mail_of_hostile_facts_has_the_markup_lines_and_headers_of_an_honest_o
     kind: str, text: str, place: int
 ) -> None:
     specimen, honest = HONEST[kind][place % len(HONEST[kind])]
-    facts = {key: hurt(value, text, key if key != "sheet" else "code") for key, value in specimen.facts.items()}
+    facts = {key: hurt(value, text, "code" if key in ("sheet", "evidence") else key) for key, value in specimen.facts.items()}
     rendered = render(kind, specimen.language, **facts)
 
     assert Skeleton(rendered.html).found == Skeleton(honest.html).found

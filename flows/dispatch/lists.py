@@ -146,7 +146,8 @@ def build_lists(
                 "assignment", settings.language, branch_name=branches.get(to.branch_no, to.branch_no), title=title,
                 period=issued.period, rows=len(entry.calls), due_on=max(entry.calls["due_on"]),
                 supplement=entry.supplement, part=part.number, parts=part.of, attachment_name=f"{name}.xlsx",
-                key_place=settings.key_words, return_address=settings.mail_from, sender_name=settings.mail_name,
+                key_place=settings.key_words, evidence=rules.evidence.calls, return_address=settings.mail_from,
+                sender_name=settings.mail_name,
             )  # fmt: skip
             yield outbox.write(
                 settings, "assignment", issued.id, to.branch_no, to.role, entry.sequence, to.email, words, now=now,
