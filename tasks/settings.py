@@ -5,6 +5,7 @@ The one reader of os.environ. Knows where things lie on disk; opens no database,
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models import CallbackError
@@ -78,6 +79,17 @@ class Settings(BaseSettings):
     key_place: str = ""
     sheet_rows: int = Field(default=1000, ge=1)
     sheet_bytes: int = Field(default=8_000_000, ge=50_000)
+
+    @model_validator(mode="after")
+    def _know_every_name(self) -> Settings:
+        """Raises SettingsError where a variable is all but a setting: a list must not go to the wrong server for a typo."""
+        known = {f"HUIFANG_{field.upper()}" for field in type(self).model_fields}
+        for name in sorted(os.environ):
+            if name.upper().startswith("HUIFANG_") and name.upper() not in known:
+                meant = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)
+                if meant:
+                    raise SettingsError(f"{name} is no setting: did you mean {meant[0]}? Rename it or take it away")
+        return self
 
     @property
     def key_words(self) -> str:

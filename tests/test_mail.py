@@ -18,7 +18,9 @@ import pytest
 from aiosmtpd.smtp import SMTP
 from cryptography import x509
 from mail_server import Authority, Counter, scripted, serving
+from typer.testing import CliRunner
 
+from cli import app
 from tasks.mail import Attachment, Delivery, Letter, MailError, compose, message_id, open_post
 from tasks.postoffice import folder_of, post_office
 from tasks.settings import Settings, SettingsError
@@ -321,6 +323,20 @@ def test_a_missing_secret_or_authority_is_said_before_anything_is_sent(settings:
             open_post(settings.model_copy(update=changes), "smtps://user@localhost:465"),
         ):
             raise AssertionError("opened")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("HUIFANG_SMPT_URL", "HUIFANG_SMTP_URL"), ("huifang_mail_per_day", "HUIFANG_MAILS_PER_DAY")],
+)
+def test_a_misspelt_setting_is_refused_before_a_mail_goes_to_the_wrong_server(
+    name: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "smtps://hunter2@mail.example:465")
+    result = CliRunner().invoke(app, ["run", "dispatch"])
+    assert result.exit_code == 2
+    assert f"{name} is no setting: did you mean {meant}?" in result.output
+    assert "hunter2" not in result.output
 
 
 # ---- what becomes of a message -----------------------------------------------------------------------------
