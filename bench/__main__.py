@@ -32,6 +32,7 @@ def main() -> int:
     returning = commands.add_parser("returns", help="returns fetched, taken apart, judged, stored and answered")
     returning.add_argument("--returns", type=int, default=25, help="branches, with some 170 rows each")
     returning.add_argument("--forms", default="lock,clear", help="lock, clear: whether their workbooks are locked")
+    returning.add_argument("--strange", type=Path, help="a folder of raw mails, for a round with them between the returns")
     mailing = commands.add_parser("sheets", help="lists written, locked and mailed, beside XlsxWriter alone")
     mailing.add_argument("--branches", type=int, default=500)
     mailing.add_argument("--rows", type=int, default=170)
@@ -63,7 +64,9 @@ def main() -> int:
             "data": words.data.resolve(), "command": shown, "say": console.log,
         }  # fmt: skip
         if words.command == "returns":
-            run = returns.run_returns(returns=words.returns, forms=words.forms.split(","), **given)
+            run = returns.run_returns(
+                returns=words.returns, forms=words.forms.split(","), strange=words.strange, **given
+            )
         elif words.command == "sheets":
             run = sheets.run_sheets(branches=words.branches, rows=words.rows, **given)
         elif words.command == "mail":

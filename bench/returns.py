@@ -28,7 +28,7 @@ from tasks.settings import PROJECT, Settings, code_version
 from tasks.vault import branch_passwords
 
 PYTHON = sys.executable
-CONTESTANTS = ("bare", "huifang", "empty")
+CONTESTANTS = ("bare", "huifang", "empty", "beside")
 ROWS_PER_RETURN, CUSTOMERS_PER_BRANCH = 170, 1_060
 """So many customers give so many rows a branch in March when every one of them is called within the year."""
 AT = ("--as-of", "2026-03-06", "--now", "2026-03-06T09:00+0800")
@@ -36,19 +36,24 @@ CREWS = os.cpu_count() or 1
 HEADER = ("contestant", "wall s", "inner s", "CPU s", "peak MB")
 NAMES = {
     "bare": "imaplib + calamine: fetched and read", "huifang": "`huifang run collect`, client",
-    "empty": "the same with an empty mailbox",
+    "empty": "the same with an empty mailbox", "beside": "the same with strange mails between the returns",
 }  # fmt: skip
 
 
 def run_returns(
     *, returns: int, forms: Sequence[str], contestants: Sequence[str], repeats: int, data: Path, command: str,
-    say: Callable[[str], None],
+    say: Callable[[str], None], strange: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """All rounds; raises ContestantError when one fails or does not find every row."""
+    """All rounds; raises ContestantError when one fails or does not find every row.
+
+    strange: a folder of raw mails, one a file, that the contestant `beside` has between the returns: none of them may be
+    accepted, and none may keep a return from it.
+    """
     if DOVECOT is None:
         raise ContestantError("no dovecot on this machine; make system installs it")
-    if strange := [name for name in contestants if name not in CONTESTANTS]:
-        raise ContestantError(f"no contestant {', '.join(strange)}; there are {', '.join(CONTESTANTS)}")
+    if unknown := [name for name in contestants if name not in CONTESTANTS]:
+        raise ContestantError(f"no contestant {', '.join(unknown)}; there are {', '.join(CONTESTANTS)}")
+    contestants = [name for name in contestants if strange is not None or name != "beside"]
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     began, machine = datetime.now(UTC), describe_machine()
     work = data / "returns"
@@ -56,7 +61,7 @@ def run_returns(
     work.mkdir()
     try:
         with prefect_server(work / "server", environ=os.environ, log=work / "server.log") as api_url:
-            house = _Mailed(work, api_url)
+            house = _Mailed(work, api_url, sorted(strange.iterdir()) if strange else [])
             house.prepare(returns, say)
             cases = [house.compete(form, contestants, repeats, say) for form in forms]
     finally:
@@ -70,8 +75,8 @@ def run_returns(
 class _Mailed:
     """A home whose lists are mailed, and one mail server for each round."""
 
-    def __init__(self, work: Path, api_url: str) -> None:
-        self.work, self.api_url, self.home = work, api_url, work / "home"
+    def __init__(self, work: Path, api_url: str, strange: Sequence[Path]) -> None:
+        self.work, self.api_url, self.home, self.strange = work, api_url, work / "home", strange
 
     def prepare(self, returns: int, say: Callable[[str], None]) -> None:
         say(f"{returns} branches of {CUSTOMERS_PER_BRANCH:,} customers: extracts, draw, lists")
@@ -141,7 +146,7 @@ class _Mailed:
         rows = 0
         for number in range(repeats):
             for name in names:
-                found = self.collect(name, [] if name == "empty" else sent)
+                found = self.collect(name, {"empty": [], "beside": self.between(sent)}.get(name, sent))
                 rows = max(rows, found.get("rows", 0))
                 rounds[name].append(found)
                 say(f"{form}, round {number + 1}: {name} {found['wall_seconds']:.2f} s")
@@ -150,7 +155,18 @@ class _Mailed:
             if each["mails"] != expected:
                 raise ContestantError(f"{name}: {each['mails']} of {expected} returns were read whole")
         size = sum(path.stat().st_size for path in sent)
-        return {"form": form, "returns": len(sent), "rows": rows, "bytes": size, "rounds": dict(rounds)}
+        return {
+            "form": form, "returns": len(sent), "rows": rows, "bytes": size, "strange": len(self.strange),
+            "rounds": dict(rounds),
+        }  # fmt: skip
+
+    def between(self, sent: Sequence[Path]) -> list[Path]:
+        """The returns with the strange mails spread evenly among them."""
+        each = max(1, len(sent) // (len(self.strange) + 1))
+        mails = list(sent)
+        for number, path in enumerate(self.strange):
+            mails.insert(min(len(mails), number * (each + 1)), path)
+        return mails
 
     def collect(self, name: str, sent: Sequence[Path]) -> dict[str, Any]:
         """What one contestant took, on a server and a home of its own."""
@@ -206,7 +222,10 @@ class _Mailed:
             word: int(number.replace(",", ""))
             for word, number in re.findall(r"(\w+)\W+([\d,]+)\W*$", said, re.MULTILINE)
         }
-        if found["receipts_sent"] != found["accepted"] or found["unreconciled"]:
+        named = ("accepted", "partly", "rejected", "quarantined", "notice", "held", "duplicate")
+        if found["seen"] != sum(found[verdict] for verdict in named):
+            raise ContestantError(f"huifang did not name every mail:\n{said[-2000:]}")
+        if found["receipts_sent"] < found["accepted"] or found["unreconciled"]:
             raise ContestantError(
                 f"huifang answered {found['receipts_sent']} of {found['accepted']} returns:\n{said[-2000:]}"
             )
@@ -241,6 +260,9 @@ def tables(run: dict[str, Any]) -> list[Figures]:
         if "inner_cpu_seconds" in costs.get("huifang", {}) and "bare" in costs:
             value = costs["huifang"]["inner_cpu_seconds"] / costs["bare"]["cpu_seconds"]
             ratios.append(("huifang less start ÷ bare, CPU of all cores", case["form"], f"{value:.2f}", ""))
+        if {"huifang", "beside"} <= set(costs):
+            value = costs["beside"]["wall_seconds"] / costs["huifang"]["wall_seconds"]
+            ratios.append((f"with {case['strange']} strange mails ÷ without", case["form"], f"{value:.2f}", ""))
         if {"bare", "huifang"} <= set(costs):
             for what, label in (("wall_seconds", "whole process"), ("inner_seconds", "without start and imports")):
                 if what in costs["huifang"]:

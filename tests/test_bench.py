@@ -175,11 +175,17 @@ def test_the_figures_of_the_draw_say_what_was_met_and_replace_only_their_own_par
 @pytest.mark.long
 @pytest.mark.slow
 def test_every_return_is_read_by_both_contestants_and_answered_by_huifang(tmp_path):
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    (strange / "1").write_bytes(b"From: a@evil.example\r\nFrom: b@evil.example\r\n\r\nhello\r\n")
+    (strange / "2").write_bytes(bytes(range(256)) * 8)
     done = run(
-        "-m", "bench", "returns", "--returns", "2", "--forms", "lock", "--repeats", "1", "--data", str(tmp_path)
+        "-m", "bench", "returns", "--returns", "2", "--forms", "lock", "--repeats", "1", "--data", str(tmp_path / "data"),
+        "--strange", str(strange),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "2 returns, locked" in done.stdout
+    assert "with 2 strange mails ÷ without" in done.stdout
 
 
 @pytest.mark.long
