@@ -11,7 +11,7 @@ demo: $(READY)
 	$(BIN)/huifang demo $(DEMO)
 
 # A file of tests stays with one worker, whose server and brokerage its tests share; WORKERS=0 for a debugger.
-WORKERS ?= 2
+WORKERS ?= 3
 test: $(READY) $(SPARK)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST)
 

@@ -457,6 +457,7 @@ def assert_shares(calls, whose, due_workdays, capacity):
             assert abs(had[name] - Fraction(count * had.total(), len(calls))) < 1
 
 
+@pytest.mark.long
 def test_a_month_of_125_000_calls_in_500_branches_takes_seconds():
     number = 125_000
     calls = pd.DataFrame(

@@ -330,6 +330,7 @@ def test_an_english_list_is_filled_with_english_words(hq):
     assert "Phone" in {cell for sheet in opened.workbooks[0].sheets for row in sheet.rows for cell in row}
 
 
+@pytest.mark.long
 def test_many_branches_answer_side_by_side_and_in_the_same_order_each_time(tmp_path):
     senders, contents = [], []
     for name in ("one", "two"):

@@ -324,6 +324,7 @@ def test_the_demo_refuses_what_it_cannot_write_before_it_wipes_anything(tmp_path
     assert (tmp_path / "kept").exists()
 
 
+@pytest.mark.long
 def test_ids_and_counts_hold_across_chunks_at_260_000_customers_in_seconds(tmp_path):
     began = time.monotonic()
     extracts = build_extracts(tmp_path, customers=260_000, branches=500)

@@ -177,7 +177,7 @@ def killed_at_each(steps: Sequence[str], answered: House, calm: House, home: Pat
     assert not list((house.home / "spool").glob("*.tmp"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_collect_killed_between_booking_moving_and_sending_goes_on(
     answered: House, calm: House, tmp_path: Path
 ) -> None:

@@ -163,7 +163,7 @@ def test_headquarters_sees_signals_by_caller_in_a_command_and_by_branch_on_the_p
     assert night["caller_name"] not in text
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=20)
 @given(st.lists(st.tuples(st.integers(0, 1439), st.sampled_from("ab"), st.integers(0, 6)), max_size=60), st.randoms())
 def test_signals_do_not_depend_on_the_order_of_rows_and_count_no_row_twice(made, chance):
     rows = pd.DataFrame(

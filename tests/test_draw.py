@@ -114,16 +114,24 @@ def check_export(house, campaign, folder):
 # ---- a year --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def year(pulled, tmp_path_factory):
-    """Twelve months in which customers answer by a rule of their ticket, and failures bring reserves in."""
-    house = pulled.copy(tmp_path_factory.mktemp("year") / "home")
-    for period in MONTHS:
+def lived(house, months):
+    """The months drawn one after the other; customers answer by a rule of their ticket, and failures bring reserves in."""
+    for period in months:
         draw(house, period)
         answer(house, f"{period}-10", lambda c, b: "refused" if ticket("fate", c) < "6" else "done_clear")
         draw(house, period, f"{period}-11")  # reserves move up
         answer(house, f"{period}-20", lambda c, b: "refused" if ticket("fate", c) < "6" else "done_clear")
     return house
+
+
+@pytest.fixture(scope="module")
+def spring(pulled, tmp_path_factory):
+    return lived(pulled.copy(tmp_path_factory.mktemp("spring") / "home"), MONTHS[:4])
+
+
+@pytest.fixture(scope="module")
+def year(spring, tmp_path_factory):
+    return lived(spring.copy(tmp_path_factory.mktemp("year") / "home"), MONTHS[4:])
 
 
 def test_a_year_ends_at_its_goal_in_every_branch(year):
@@ -195,7 +203,7 @@ TAMPERED = {
     "a committed share": "update campaign_group set share = share + 1 where rowid = (select max(rowid) from campaign_group)",
     "a count of the ledger": "update exclusion set customers = customers + 1 where rowid = (select min(rowid) from exclusion)",
     "the day of a commitment": "update campaign set as_of = '2026-03-03' where period = '2026-03'",
-    "a count of a draw": "update draw set drawn = drawn + 1 where campaign_id = 'daily_risk-2026-05'",
+    "a count of a draw": "update draw set drawn = drawn + 1 where campaign_id = 'daily_risk-2026-02'",
     "a form": "update drawn_customer set form = 'conduct', developer_id = '' where rowid = (select min(rowid) from drawn_customer)",
     "a row of the audit chain gone": "delete from audit where id = 3",
     "who decided a row of the audit chain": "update audit set actor = 'somebody' where id = 3",
@@ -205,11 +213,11 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("change", TAMPERED)
-def test_verify_replays_the_months_before_and_finds_one_change_in_any(year, tmp_path, change):
-    house = year.copy(tmp_path / "home")
+def test_verify_replays_the_months_before_and_finds_one_change_in_any(spring, tmp_path, change):
+    house = spring.copy(tmp_path / "home")
     with sqlite3.connect(house.home / "huifang.sqlite") as store:
         assert store.execute(TAMPERED[change]).rowcount == 1
-    assert "NOT THE SAME" in house.call("verify", "daily_risk-2026-12", exits=(1,)).output
+    assert "NOT THE SAME" in house.call("verify", "daily_risk-2026-04", exits=(1,)).output
 
 
 def forge_state(house, campaign, change, tables=()):
@@ -230,29 +238,29 @@ def wrong_checks(house, campaign):
     return [line.split("│")[1].strip() for line in said.splitlines() if "│ NOT THE SAME" in line]
 
 
-def test_verify_recomputes_the_weights_of_a_month_from_its_workdays(year, tmp_path):
-    house = year.copy(tmp_path / "home")
+def test_verify_recomputes_the_weights_of_a_month_from_its_workdays(spring, tmp_path):
+    house = spring.copy(tmp_path / "home")
 
     def change(state):
         state["weight"], state["weight_left"] = 2 * state["weight"], 2 * state["weight_left"]
 
-    forge_state(house, "daily_risk-2026-12", change)
-    assert "weights" in wrong_checks(house, "daily_risk-2026-12")
+    forge_state(house, "daily_risk-2026-04", change)
+    assert "weights" in wrong_checks(house, "daily_risk-2026-04")
 
 
-def test_verify_recomputes_the_capacity_of_a_group_from_plan_workdays_and_approvals(year, tmp_path):
-    house = year.copy(tmp_path / "home")
+def test_verify_recomputes_the_capacity_of_a_group_from_plan_workdays_and_approvals(spring, tmp_path):
+    house = spring.copy(tmp_path / "home")
 
     def change(state):
         state["groups"][0]["capacity"] += 1
 
     table = "update campaign_group set capacity = capacity + 1 where campaign_id = ? and group_key = '0001'"
-    forge_state(house, "daily_risk-2026-12", change, [table])
-    assert "capacity" in wrong_checks(house, "daily_risk-2026-12")
+    forge_state(house, "daily_risk-2026-04", change, [table])
+    assert "capacity" in wrong_checks(house, "daily_risk-2026-04")
 
 
-def test_verify_recomputes_state_and_left_of_a_stratum_from_frame_and_taken_list(year, tmp_path):
-    house = year.copy(tmp_path / "home")
+def test_verify_recomputes_state_and_left_of_a_stratum_from_frame_and_taken_list(spring, tmp_path):
+    house = spring.copy(tmp_path / "home")
     name = {}
 
     def change(state):
@@ -263,23 +271,23 @@ def test_verify_recomputes_state_and_left_of_a_stratum_from_frame_and_taken_list
     change_table = (
         "update campaign_stratum set left = left + 1 where campaign_id = ? and "
         "(group_key, stratum) = (select group_key, stratum from campaign_stratum where campaign_id = "
-        "'daily_risk-2026-12' order by left desc, group_key, stratum limit 1)"
+        "'daily_risk-2026-04' order by left desc, group_key, stratum limit 1)"
     )
-    forge_state(house, "daily_risk-2026-12", change, [change_table])
-    assert "state and left of strata" in wrong_checks(house, "daily_risk-2026-12")
+    forge_state(house, "daily_risk-2026-04", change, [change_table])
+    assert "state and left of strata" in wrong_checks(house, "daily_risk-2026-04")
 
 
-def test_another_calendar_in_use_is_said_and_the_month_is_recomputed_with_its_own(year, tmp_path):
-    house = year.copy(tmp_path / "home")
+def test_another_calendar_in_use_is_said_and_the_month_is_recomputed_with_its_own(spring, tmp_path):
+    house = spring.copy(tmp_path / "home")
     (house.home / "calendars").mkdir()
     (house.home / "calendars" / "2026.yaml").write_text(
-        "year: 2026\nsource: 国办发明电〔2026〕0号\nholidays: [2026-12-30]\n", encoding="utf-8"
+        "year: 2026\nsource: 国办发明电〔2026〕0号\nholidays: [2026-04-30]\n", encoding="utf-8"
     )
-    said = re.sub(r"\s+", " ", house.call("verify", "daily_risk-2026-12", exits=(0,)).output)
-    assert "│ NOT COMPARED │ the calendar in use" in said
+    said = re.sub(r"[\s│]+", " ", house.call("verify", "daily_risk-2026-04", exits=(0,)).output)
+    assert "NOT COMPARED the calendar in use" in said
     assert "look the notice of the State Council up" in said
-    assert "2026-12-30" in said
-    assert "same; 12 could not be compared" in said
+    assert "2026-04-30" in said
+    assert "same; 4 could not be compared" in said
 
 
 def test_a_month_committed_without_its_workdays_is_verified_by_the_calendar_in_use_or_says_what_it_believes(
@@ -309,7 +317,7 @@ def test_a_month_committed_without_its_workdays_is_verified_by_the_calendar_in_u
     assert "2026-03 was sealed without its workdays" in said.stdout
     (house.home / "calendars").mkdir()
     (house.home / "calendars" / "2026.yaml").write_text(
-        "year: 2026\nsource: 国办发明电〔2026〕0号\nholidays: [2026-12-30]\n", encoding="utf-8"
+        "year: 2026\nsource: 国办发明电〔2026〕0号\nholidays: [2026-04-30]\n", encoding="utf-8"
     )
     shown = re.sub(r"\s+", " ", house.call("verify", "daily_risk-2026-03", exits=(0,)).output)
     assert "NOT COMPARED │ the month was committed with calendar" in shown
@@ -317,29 +325,29 @@ def test_a_month_committed_without_its_workdays_is_verified_by_the_calendar_in_u
 
 
 DAMAGED = {
-    "the month names another year": "update campaign set programme_year_id = 'nobody-2026' where period = '2026-05'",
-    "the campaign names another year": "update campaign set programme_year_id = 'nobody-2026' where period = '2026-12'",
+    "the month names another year": "update campaign set programme_year_id = 'nobody-2026' where period = '2026-02'",
+    "the campaign names another year": "update campaign set programme_year_id = 'nobody-2026' where period = '2026-04'",
     "the year has another name": "update programme_year set id = 'daily_risk-2025'",
     "the year is gone": "delete from programme_year",
     "a plan that is none": "update programme_year set plan = '{}'",
     "a kind of end that is none": "insert into assignment_end (assignment_id, kind, reason, ended_on, decided_by) "
     "select min(assignment_id), 'vanished', 'x', '2026-01-02', 'x' from return_row where fails",
-    "a seed is gone": "delete from seed where campaign_id = 'daily_risk-2026-12'",
+    "a seed is gone": "delete from seed where campaign_id = 'daily_risk-2026-04'",
     "a seed of an earlier month is gone": "delete from seed where campaign_id = 'daily_risk-2026-03'",
-    "the groups of a month are gone": "delete from campaign_group where campaign_id = 'daily_risk-2026-12'",
-    "the strata of a month are gone": "delete from campaign_stratum where campaign_id = 'daily_risk-2026-12'",
-    "the sample of a month is gone": "delete from drawn_customer where campaign_id = 'daily_risk-2026-05'",
+    "the groups of a month are gone": "delete from campaign_group where campaign_id = 'daily_risk-2026-04'",
+    "the strata of a month are gone": "delete from campaign_stratum where campaign_id = 'daily_risk-2026-04'",
+    "the sample of a month is gone": "delete from drawn_customer where campaign_id = 'daily_risk-2026-02'",
     "the goals are gone": "delete from quota",
-    "a kind of drawn customer that is none": "update drawn_customer set kind = 'x' where campaign_id = 'daily_risk-2026-05'",
+    "a kind of drawn customer that is none": "update drawn_customer set kind = 'x' where campaign_id = 'daily_risk-2026-02'",
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
-def test_verify_says_of_a_damaged_store_what_is_not_the_same_and_does_not_fall(year, tmp_path, damage):
-    house = year.copy(tmp_path / "home")
+def test_verify_says_of_a_damaged_store_what_is_not_the_same_and_does_not_fall(spring, tmp_path, damage):
+    house = spring.copy(tmp_path / "home")
     with sqlite3.connect(house.home / "huifang.sqlite") as store:
         assert store.execute(DAMAGED[damage]).rowcount > 0
-    assert "daily_risk-2026-12: NOT THE SAME" in house.call("verify", "daily_risk-2026-12", exits=(1,)).output
+    assert "daily_risk-2026-04: NOT THE SAME" in house.call("verify", "daily_risk-2026-04", exits=(1,)).output
 
 
 def test_an_export_of_a_damaged_lake_or_store_is_refused_in_words(year, tmp_path):
@@ -544,22 +552,31 @@ REWRITTEN = {
 }
 
 
+@pytest.fixture(scope="module")
+def revealed(pulled, tmp_path_factory):
+    """January of a chain, drawn after number and link were entered."""
+    house = pulled.copy(tmp_path_factory.mktemp("revealed") / "home")
+    house = programme(house, "daily_risk", file="daily_risk.yaml", seed=CHAIN)
+    draw(house, "2026-01", exits=(1,))
+    links = links_of(house)
+    draw(house, "2026-01", exits=(1,))
+    reveal(house, "daily_risk-2026-01", "--public", "4023.42", "--on", "2026-01-05", "--by", "运营乙")
+    reveal(house, "daily_risk-2026-01", "--link", links["K1"], "--by", "合规甲")
+    draw(house, "2026-01", exits=(0,))
+    house.call("verify", "daily_risk-2026-01", exits=(0,))
+    return house
+
+
 @pytest.mark.parametrize("change", REWRITTEN)
-def test_verify_finds_one_changed_sign_of_what_a_seed_is_made_of(chained, change):
-    draw(chained, "2026-01", exits=(1,))
-    links = links_of(chained)
-    draw(chained, "2026-01", exits=(1,))
-    reveal(chained, "daily_risk-2026-01", "--public", "4023.42", "--on", "2026-01-05", "--by", "运营乙")
-    reveal(chained, "daily_risk-2026-01", "--link", links["K1"], "--by", "合规甲")
-    draw(chained, "2026-01", exits=(0,))
-    chained.call("verify", "daily_risk-2026-01", exits=(0,))
+def test_verify_finds_one_changed_sign_of_what_a_seed_is_made_of(revealed, tmp_path, change):
+    house = revealed.copy(tmp_path / "home")
     column, tail = re.search(r"set (\w+) = (.*)", REWRITTEN[change]).groups()
     # A sign that is 0 already would not change.
     other = f"case substr({column}, 1, 1) when '0' then '1' else '0' end ||"
     statement = REWRITTEN[change].replace(tail, tail.replace("'0' ||", other))
-    with sqlite3.connect(chained.home / "huifang.sqlite") as store:
+    with sqlite3.connect(house.home / "huifang.sqlite") as store:
         assert store.execute(statement).rowcount == 1
-    found = wrong_checks(chained, "daily_risk-2026-01")
+    found = wrong_checks(house, "daily_risk-2026-01")
     expected = {
         "the day of the number": "public number and link entered by the rules",
         "who entered the number": "public number and link entered by the rules",

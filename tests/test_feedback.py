@@ -345,6 +345,7 @@ def draw_and_call(seed: int) -> pd.DataFrame:
     return strata(*rows)
 
 
+@pytest.mark.long
 def test_over_four_hundred_draws_the_estimate_is_unbiased_and_its_limits_cover():
     truth = sum(guilty for _, guilty, _, _ in POPULATION.values()) / sum(n for n, _, _, _ in POPULATION.values())
     found = [estimate(draw_and_call(seed), made_by="hq") for seed in range(400)]

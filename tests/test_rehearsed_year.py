@@ -102,6 +102,7 @@ def test_a_branch_with_one_stratum_goes_through_the_year_as_the_page_says(custom
     assert found == by_the_page(customers, rate, reserve, capacity, completion)
 
 
+@pytest.mark.long
 @profile(max_examples=12, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 90), min_size=1, max_size=4),

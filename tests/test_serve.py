@@ -164,6 +164,7 @@ def test_serve_schedules_every_flow_runs_one_and_ends_without_orphans(tmp_path, 
     assert not (home / "prefect-api").exists()
 
 
+@pytest.mark.long
 def test_prefect_yaml_deploys_every_flow_to_a_work_pool(prefect_api, tmp_path):
     environment = House(tmp_path, prefect_api).environment | {"HUIFANG_CHECKOUT": str(PROJECT)}
 
