@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import email
 import email.policy
+import html
 import io
 import random
 import zipfile
@@ -31,7 +32,7 @@ def _saved(change) -> bytes:
     return file.getvalue()
 
 
-def _rows() -> list[list[str]]:
+def sheet_rows() -> list[list[str]]:
     table = openpyxl.load_workbook(io.BytesIO(SHEET)).worksheets[1]
     return [["" if cell is None else str(cell) for cell in row] for row in table.iter_rows(values_only=True)]
 
@@ -40,12 +41,12 @@ def _text(sign: str, rows: list[list[str]]) -> str:
     return "\r\n".join(sign.join(row) for row in rows) + "\r\n"
 
 
-def _ods(rows: list[list[str]]) -> bytes:
+def ods_of(rows: list[list[str]]) -> bytes:
     office = "urn:oasis:names:tc:opendocument:xmlns:"
     cells = "".join(
         "<table:table-row>"
         + "".join(
-            f'<table:table-cell office:value-type="string"><text:p>{cell.replace("<", "")}</text:p></table:table-cell>'
+            f'<table:table-cell office:value-type="string"><text:p>{html.escape(cell)}</text:p></table:table-cell>'
             for cell in row
         )
         + "</table:table-row>"
@@ -59,6 +60,7 @@ def _ods(rows: list[list[str]]) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr("META-INF/manifest.xml", f'<m:manifest xmlns:m="{office}manifest:1.0"/>')
         archive.writestr("content.xml", content.encode(), zipfile.ZIP_DEFLATED)
     return file.getvalue()
 
@@ -66,7 +68,7 @@ def _ods(rows: list[list[str]]) -> bytes:
 @cache
 def workbooks() -> Mapping[str, bytes]:
     """Workbooks and tables by name, filled well, oddly and wrongly."""
-    rows = _rows()
+    rows = sheet_rows()
     found = {"原样.xlsx": SHEET, "加密.xlsx": encrypted(SHEET), "旧口令.xlsx": encrypted(SHEET, "last year's")}
     found["别家口令.xlsx"] = encrypted(SHEET, "?")
     changes = {
@@ -95,7 +97,7 @@ def workbooks() -> Mapping[str, bytes]:
     for charset in ("utf-8", "utf-8-sig", "gb18030", "utf-16", "big5"):
         found[f"{charset}.csv"] = _text(",", rows).encode(charset, "replace")
     found |= {"制表符.tsv": _text("\t", rows).encode(), "分号.csv": _text(";", rows).encode("gb18030")}
-    found |= {"空.csv": b"\n", "零.csv": b"\0" * 500, "引号.csv": b'"a,b\n' * 200, "表.ods": _ods(rows)}
+    found |= {"空.csv": b"\n", "零.csv": b"\0" * 500, "引号.csv": b'"a,b\n' * 200, "表.ods": ods_of(rows)}
     found |= {
         "网页.xls": b"<html><table><tr><td>1</td></tr></table></html>",
         "假.xls": bytes.fromhex("D0CF11E0A1B11AE1") * 99,

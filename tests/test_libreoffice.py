@@ -20,6 +20,8 @@ from openpyxl.worksheet.worksheet import Worksheet
 from models.row_code import RowKey, row_code
 from models.sheets import SHEETS, Addressee, Sheet, find_rows, write_sheet
 from tasks.lock import lock_workbook
+from tasks.sandbox.limits import WrongPassword
+from tasks.sandbox.locked_ods import unlock_ods
 from tasks.sandbox.workbooks import read_csv, read_workbook
 
 pytestmark = pytest.mark.slow
@@ -49,7 +51,15 @@ Sub Main(source, target, password)
   form(0).Value = "Calc MS Excel 2007 XML"
   On Error Resume Next
   book = StarDesktop.loadComponentFromURL(source, "_blank", 0, how())
-  If Not IsNull(book) Then book.storeToURL(target, form())
+  If Not IsNull(book) Then
+    If Right(target, 4) = ".ods" Then
+      how(0).Name = "FilterName"
+      how(0).Value = "calc8"
+      book.storeToURL(target, how())
+    Else
+      book.storeToURL(target, form())
+    End If
+  End If
   StarDesktop.terminate()
 End Sub
 </script:module>
@@ -78,7 +88,7 @@ class Office:
         return to
 
     def unlocked(self, locked: Path, to: Path, password: str) -> Path | None:
-        """A locked workbook opened with a password and saved without one; None when it was refused."""
+        """A locked workbook opened with a password and saved without one, as ods with it; None when it was refused."""
         self.run(f'macro:///Standard.Unlock.Main("{locked.as_uri()}","{to.as_uri()}","{password}")')
         return to if to.exists() else None
 
@@ -228,6 +238,20 @@ def test_what_the_cues_say_follows_what_was_chosen(saved: dict[str, Path], kind:
     ]  # fmt: skip
     assert expected
     assert all(part in said for part in expected)
+
+
+def test_a_locked_sheet_saved_as_a_locked_ods_is_read_with_its_key_and_with_no_other(office: Office, tmp_path: Path) -> None:
+    locked = tmp_path / "locked.xlsx"
+    locked.write_bytes(lock_workbook(written("callback"), PASSWORD))
+    saved = office.unlocked(locked, tmp_path / "saved.ods", PASSWORD)
+    assert saved is not None
+    with pytest.raises(WrongPassword):
+        unlock_ods(saved.read_bytes(), [PASSWORD.lower()])
+    clear = unlock_ods(saved.read_bytes(), ["", PASSWORD])
+    assert clear is not None
+    tables = read_workbook(clear, "ods")
+    found = [row for table in tables for row in find_rows(SHEETS["callback"], table["rows"], table["formulas"], [KEY])]
+    assert [row.number for row in found] == list(range(1, 31))
 
 
 @pytest.mark.parametrize("language", ["zh_CN", "en"])

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import random
+import re
 import struct
 import zipfile
+import zlib
 from datetime import date
+from hashlib import pbkdf2_hmac, sha256
 from pathlib import Path
 
 import pytest
+from corpus import ods_of, sheet_rows
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from letters import KEY, PASSWORD, SHEET, accepted, encrypted, expected_calls, letter, opened
 from test_sandbox import errors, zipped
 
@@ -131,19 +139,80 @@ def test_text_documents_are_evidence_and_no_workbooks(tmp_path: Path) -> None:
         assert list(match_files(message, [KEY]).values()) == [("assignment", 17)], name
 
 
-def locked_ods() -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
-        space = "urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"
-        entry = '<m:file-entry m:full-path="content.xml"><m:encryption-data m:checksum="x"/></m:file-entry>'
-        archive.writestr("META-INF/manifest.xml", f'<m:manifest xmlns:m="{space}">{entry}</m:manifest>')
-        archive.writestr("content.xml", bytes(range(256)))
-    return file.getvalue()
+def locked_ods(ods: bytes, password: str, form: str) -> bytes:
+    """A spreadsheet locked entry by entry with AES-CBC or Blowfish, as ODF 1.2 has it, or whole with AES-GCM and Argon2id."""
+    salt, start = b"0123456789abcdef", sha256(password.encode()).digest()
+    iv = bytes(range(12 if form == "gcm" else 16))
+    with zipfile.ZipFile(io.BytesIO(ods)) as archive:
+        plain = ods if form == "gcm" else archive.read("content.xml")
+    packing = zlib.compressobj(wbits=-15)
+    packed = packing.compress(plain) + packing.flush()
+    path, checksum = "content.xml", ""
+    if form == "gcm":
+        key = Argon2id(salt=salt, length=32, iterations=3, lanes=4, memory_cost=1024).derive(start)
+        path, locked = "encrypted-package", iv + AESGCM(key).encrypt(iv, packed, None)
+        how = 'm:key-derivation-name="urn:x:manifest#argon2id" l:argon2-iterations="3" l:argon2-memory="1024" l:argon2-lanes="4"'
+    else:
+        key = pbkdf2_hmac("sha1", start, salt, 1000, 32)
+        cipher = Cipher(algorithms.AES(key), modes.CBC(iv)).encryptor()
+        filled = -len(packed) % 16 or 16
+        locked = cipher.update(packed + bytes(filled - 1) + bytes([filled])) + cipher.finalize()
+        checksum = f'm:checksum-type="urn:x#sha256-1k" m:checksum="{in_base64(sha256(packed[:1024]).digest())}"'
+        how = 'm:key-derivation-name="PBKDF2" m:iteration-count="1000"'
+    name = {"gcm": "http://x#aes256-gcm", "cbc": "http://x#aes256-cbc", "blowfish": "Blowfish CFB"}[form]
+    manifest = (
+        '<m:manifest xmlns:m="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0" xmlns:l="urn:x">'
+        f'<m:file-entry m:full-path="{path}"><m:encryption-data {checksum}>'
+        f'<m:algorithm m:algorithm-name="{name}" m:initialisation-vector="{in_base64(iv)}"/>'
+        '<m:start-key-generation m:start-key-generation-name="http://x#sha256" m:key-size="32"/>'
+        f'<m:key-derivation {how} m:salt="{in_base64(salt)}" m:key-size="32"/>'
+        "</m:encryption-data></m:file-entry></m:manifest>"
+    )
+    kind = b"application/vnd.oasis.opendocument.spreadsheet"
+    return zipped(("mimetype", kind), ("META-INF/manifest.xml", manifest.encode()), (path, locked))
+
+
+def in_base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+ODS = ods_of(sheet_rows())
+
+
+@pytest.mark.parametrize("form", ["cbc", "gcm"])
+def test_an_ods_locked_with_the_branchs_password_is_read_and_a_changed_bit_is_noticed(form: str, tmp_path: Path) -> None:
+    whole = locked_ods(ODS, PASSWORD, form)
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    (last,) = [name for name in members if name in ("content.xml", "encrypted-package")]
+    spoilt = bytearray(members[last])
+    spoilt[100] ^= 1
+    changed = zipped(*((name, bytes(spoilt) if name == last else content) for name, content in members.items()))
+    mails = [letter(("回访.ods", whole)), letter(("回访.ods", changed)), letter(("锁.zip", zipped(("a.ods", whole))))]
+    right, wrong, inside = opened(tmp_path, *mails)
+    assert (accepted(right), accepted(inside), right.workbooks[0].was_encrypted) == ([17], [17], True)
+    assert errors(wrong) == ["wrong_password"]
+
+
+@pytest.mark.parametrize(
+    "asked", ['l:argon2-memory="99999999"', 'l:argon2-iterations="99999"', 'l:argon2-memory="x"', 'l:argon2-lanes="0"']
+)
+def test_an_ods_that_asks_for_the_work_of_hours_costs_nothing_but_itself(asked: str, tmp_path: Path) -> None:
+    whole = locked_ods(ODS, PASSWORD, "gcm")
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    named = asked.partition("=")[0]
+    manifest = re.sub(rf'{named}="\d+"', asked, members["META-INF/manifest.xml"].decode())
+    members["META-INF/manifest.xml"] = manifest.encode()
+    bomb, honest = opened(tmp_path, letter(("a.ods", zipped(*members.items()))), letter(("b.ods", whole)))
+    assert bomb.error == ""
+    assert errors(bomb)[0] in ("too_large", "unreadable")
+    assert accepted(honest) == [17]
 
 
 REFUSED = {
-    "回访.ods": (locked_ods(), "locked_ods"),
+    "回访.ods": (locked_ods(ODS, PASSWORD, "blowfish"), "locked_ods"),
+    "another.ods": (locked_ods(ODS, "another's", "cbc"), "wrong_password"),
     "locked.docx": (encrypted(DOCX, "another's"), "wrong_password"),
     "回访.et": (b"\x01\x02\x03" * 100, "unsupported"),
     "回访.xls": (b'<?xml version="1.0"?><Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet"/>', "unsupported"),

@@ -97,8 +97,8 @@ PROBLEMS: dict[str, Label] = {
         "来自被转发的邮件：请将工作簿直接作为附件返回", "stands in a forwarded message: attach the workbook itself"
     ),
     "locked_ods": Label(
-        "带密码的 ODS 工作簿无法打开：请另存为 .xlsx（可用贵营业部的密码加密）后重新发送",
-        "is an ODS with a password, which we cannot open: save it as .xlsx, under your branch's password if you like, and "
+        "该 ODS 工作簿的加密方式无法打开：请另存为 .xlsx（可用贵营业部的密码加密）后重新发送",
+        "is an ODS locked in a way that we cannot undo: save it as .xlsx, under your branch's password if you like, and "
         "send it again",
     ),
     "unsupported": Label(

@@ -27,7 +27,7 @@ class WrongPassword(Exception):
 
 
 class LockedOds(Exception):
-    """An OpenDocument spreadsheet with a password, for which there is no library."""
+    """An OpenDocument spreadsheet locked in a way that we do not undo: Blowfish, PGP."""
 
 
 class Unkept(Exception):

@@ -35,6 +35,7 @@ from tasks.sandbox.limits import (
     Unkept,
     WrongPassword,
 )
+from tasks.sandbox.locked_ods import unlock_ods
 from tasks.sandbox.long_parts import LongContent, LongParts
 from tasks.sandbox.media import measure
 from tasks.sandbox.outlook import unpack_msg
@@ -224,13 +225,16 @@ class Walk:
                 kind = "xls" if kind == "ole" else kind
                 if was_encrypted and not kind:
                     return  # a text document: evidence, and kept as it came
+            elif kind == "ods":
+                unlocked = unlock_ods(content, self.passwords)
+                content, was_encrypted = (content, False) if unlocked is None else (unlocked, True)
             if was_encrypted:
                 # The scanner saw only the locked workbook.
                 check_clean(io.BytesIO(content), self.clamd)
             sheets = read_csv(content, name) if kind == "csv" else read_workbook(content, kind)
         except NotClean:
             raise
-        except InvalidKeyError:
+        except (InvalidKeyError, WrongPassword):
             self.workbooks.append(_workbook(name, depth, True, error="wrong_password"))
         except LockedOds:
             self.workbooks.append(_workbook(name, depth, True, error="locked_ods"))

@@ -16,7 +16,7 @@ from xml.parsers.expat import ParserCreate
 from python_calamine import CalamineWorkbook, SheetTypeEnum
 
 from tasks.sandbox.archives import open_zip
-from tasks.sandbox.limits import MAX_CELLS, MAX_COLUMNS, MAX_ROWS, LockedOds, TooLarge
+from tasks.sandbox.limits import MAX_CELLS, MAX_COLUMNS, MAX_ROWS, TooLarge
 from tasks.sandbox.text import visible
 
 
@@ -103,8 +103,8 @@ def _scan_xlsx(archive: zipfile.ZipFile) -> dict[str, list[tuple[int, int]]]:
                 (attributes.get("name", ""), next((v for k, v in attributes.items() if k.endswith(":id")), ""))
             )
 
-    _parse(archive, "xl/_rels/workbook.xml.rels", relation)
-    _parse(archive, "xl/workbook.xml", sheet)
+    parse_xml(archive, "xl/_rels/workbook.xml.rels", relation)
+    parse_xml(archive, "xl/workbook.xml", sheet)
     found = {}
     # Sheets no relation names are scanned too: a reader may know another way to them.
     parts = {path: name for name, target in sheets if (path := targets.get(target, ""))}
@@ -112,7 +112,7 @@ def _scan_xlsx(archive: zipfile.ZipFile) -> dict[str, list[tuple[int, int]]]:
         entry for entry in names if entry.startswith("xl/worksheets/") and entry.endswith(".xml")
     ) + sorted(path for path in parts if not path.startswith("xl/worksheets/")):
         scan = _CellScan()
-        _parse(archive, path, scan.start)
+        parse_xml(archive, path, scan.start)
         found[parts.get(path, path)] = scan.formulas
     return found
 
@@ -150,15 +150,8 @@ class _CellScan:
 
 def _scan_ods(archive: zipfile.ZipFile) -> dict[str, list[tuple[int, int]]]:
     """Formula cells by sheet name, as `_scan_xlsx`, for an OpenDocument spreadsheet."""
-
-    def entry(tag: str, attributes: Mapping[str, str]) -> None:
-        if tag == "encryption-data":
-            raise LockedOds
-
-    if "META-INF/manifest.xml" in archive.namelist():
-        _parse(archive, "META-INF/manifest.xml", entry)
     scan = _OdsScan()
-    _parse(archive, "content.xml", scan.start)
+    parse_xml(archive, "content.xml", scan.start)
     return scan.formulas
 
 
@@ -197,7 +190,9 @@ def _refuse(*_: object) -> None:
     raise ValueError("a document type, which no workbook has and every bomb of entities needs")
 
 
-def _parse(archive: zipfile.ZipFile, path: str, start: Any) -> None:
+def parse_xml(archive: zipfile.ZipFile, path: str, start: Any) -> None:
+    """Calls start(tag, attributes) for each element of a member, the tag without its prefix."""
+
     def open_element(name: str, attributes: dict[str, str]) -> None:
         start(name.rpartition(":")[2], attributes)
 
