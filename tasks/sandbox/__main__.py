@@ -8,7 +8,7 @@ import resource
 import sys
 from pathlib import Path
 
-from tasks.sandbox.limits import CPU_SECONDS, MEMORY_BYTES, Unkept
+from tasks.sandbox.limits import CPU_SECONDS, MEMORY_BYTES, TooLarge, Unkept
 from tasks.sandbox.message import open_message
 from tasks.sandbox.scan import NotClean
 
@@ -38,7 +38,7 @@ def main() -> None:
                 own=request.get("passwords", ()),
                 clamd=clamd,
             )
-        except (MemoryError, RecursionError):
+        except (TooLarge, MemoryError, RecursionError):
             report = {"error": "too_large"}
         except NotClean as reason:
             report = {"error": str(reason)}

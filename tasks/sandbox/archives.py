@@ -5,11 +5,15 @@ from __future__ import annotations
 import io
 import lzma
 import posixpath
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from tasks.sandbox.limits import (
+    LIST_SECONDS,
+    MAX_CYCLES,
     SLOW_BYTES,
     ZIP_BYTES,
     ZIP_MEMBER_BYTES,
@@ -18,9 +22,13 @@ from tasks.sandbox.limits import (
     TooLarge,
     WrongPassword,
 )
+from tasks.sandbox.patience import at_most
 from tasks.sandbox.text import visible
 
 _AES = 99
+# The method, the length of its properties, and the first of them (7-Zip, DOC/Methods.txt).
+_AES_7Z = rb"\x24\x06\xf1\x07\x01.(.)"
+_ENTRY = b"PK\x01\x02"
 # What file managers leave beside the files they pack.
 _LITTER = ("__MACOSX/", "._", "~$", "Thumbs.db", ".DS_Store", "desktop.ini")
 
@@ -64,9 +72,15 @@ def unpack_7z(content: bytes, passwords: Sequence[str]) -> Iterator[tuple[str, b
     import py7zr  # ten packages that few messages need
     from py7zr.exceptions import ArchiveError, PasswordRequired
 
+    _check_cycles(content)
     for password in (None, *passwords):
         try:
-            with py7zr.SevenZipFile(io.BytesIO(content), password=password, max_extract_size=ZIP_BYTES) as archive:
+            with at_most(LIST_SECONDS):
+                archive = py7zr.SevenZipFile(io.BytesIO(content), password=password, max_extract_size=ZIP_BYTES)
+            with archive:
+                # Where names are in clear, how they are locked stands in a list that was packed until now.
+                for coder in _coders(archive):
+                    _check_cycles(coder)
                 is_locked = archive.needs_password()
                 entries = archive.list()
                 _check_sizes([(entry.filename, entry.uncompressed or 0) for entry in entries], len(content))
@@ -95,7 +109,9 @@ def unpack_tnef(content: bytes) -> Iterator[tuple[str, bytes]]:
     from tnefparse import TNEF
     from tnefparse.properties import MAPI_ATTACH_LONG_FILENAME
 
-    for attachment in TNEF(content, do_checksum=False).attachments:
+    with at_most(LIST_SECONDS):
+        attachments = TNEF(content, do_checksum=False).attachments
+    for attachment in attachments:
         long_names = [entry.data for entry in attachment.mapi_attrs if entry.name == MAPI_ATTACH_LONG_FILENAME]
         # Its own name property takes every short name for UTF-8.
         name = long_names[0] if long_names else attachment._name
@@ -109,12 +125,36 @@ def unpack_tnef(content: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _with_names(content: bytes) -> zipfile.ZipFile:
+    check_directory(content)
     for encoding in ("utf-8", "gb18030"):
         try:
             return zipfile.ZipFile(io.BytesIO(content), metadata_encoding=encoding)
         except UnicodeDecodeError:
             continue
     return zipfile.ZipFile(io.BytesIO(content))
+
+
+def _check_cycles(content: bytes) -> None:
+    """Raise TooLarge where the key of a 7z asks for more hashing than any program does: up to 2 to the 62nd rounds."""
+    for place in re.finditer(_AES_7Z, content, re.DOTALL):
+        if MAX_CYCLES < place[1][0] & 63 < 63:
+            raise TooLarge
+
+
+def _coders(archive: Any) -> Iterator[bytes]:
+    """How each packed stream of an opened 7z is locked, as it stands in its list."""
+    streams = archive.header.main_streams
+    for folder in streams.unpackinfo.folders if streams is not None else ():
+        for coder in folder.coders:
+            properties = coder["properties"] or b""
+            yield coder["method"] + bytes([len(properties) & 255]) + properties
+
+
+def check_directory(content: bytes) -> None:
+    """Raise TooLarge where listing a zip would take long: the library reads every entry before it can be asked how many."""
+    # A zip in the zip that is not packed anew counts too.
+    if content.count(_ENTRY) > 10 * ZIP_MEMBERS:
+        raise TooLarge
 
 
 def _check_sizes(members: Sequence[tuple[str, int]], packed_bytes: int) -> None:

@@ -16,15 +16,38 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from email.feedparser import FeedParser
 from email.message import Message
-from email.policy import compat32
+from email.policy import Compat32
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from tasks.sandbox.limits import MAX_COMPARED, MAX_LINES, PARAMETERS_SIGNS, TooLarge
 
 LONG_BYTES = 1 << 20
 """A run of base64 lines from this length on is left in the file; shorter ones are cheaper read."""
 _LINE_BYTES, _BLOCK_BYTES = 1 << 16, 1 << 18
 _WHOLE_LINE = re.compile(rb"(?:[A-Za-z0-9+/]{4})+\r?\n")
 _PREFIX_BYTES, _NUMBER_BYTES = 18, 6  # multiples of three: in base64 each is whole signs
+
+
+class _Part(Message):
+    """A message or a part, of which a parameter in pieces that contradict each other is none, where the library fails."""
+
+    def get_param(self, param: str, failobj: Any = None, header: str = "content-type", unquote: bool = True) -> Any:
+        try:
+            return super().get_param(param, failobj, header, unquote)
+        except (TypeError, ValueError):
+            return failobj
+
+
+class _Bounded(Compat32):
+    """Headers as ever, but cut where parsing them would take long: the time for parameters grows with their square."""
+
+    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+        name, value = super().header_source_parse(sourcelines)
+        return name, value[:PARAMETERS_SIGNS] if name.strip(" \t").lower() in _WITH_PARAMETERS else value
+
+
+_WITH_PARAMETERS = ("content-type", "content-disposition")
 
 
 @dataclass(frozen=True)
@@ -53,6 +76,30 @@ class LongContent:
                 yield from _decoded(self.source, *piece)
 
 
+class _Weighed(FeedParser):
+    """The parser, given no more than it can read in time: it compares each line with every boundary that is open."""
+
+    def __init__(self) -> None:
+        super().__init__(_Part, policy=_Bounded())
+        self._lines, self._edges = 0, 1
+
+    def feed(self, data: str) -> None:
+        self._lines += data.count("\n")
+        self._edges += data.lower().count("boundary")
+        if self._lines > MAX_LINES or self._lines * self._edges > MAX_COMPARED:
+            raise TooLarge
+        super().feed(data)
+
+
+def parse_whole(content: bytes) -> Message:
+    """A message that came as a file in another. Raises TooLarge."""
+    parser = _Weighed()
+    parser.feed(
+        io.IncrementalNewlineDecoder(None, translate=True).decode(content.decode("ascii", "surrogateescape"), True)
+    )
+    return parser.close()
+
+
 class LongParts:
     """One message file, and where in it the long runs lie."""
 
@@ -66,8 +113,8 @@ class LongParts:
         self._in_bytes = re.compile(re.escape(self._prefix) + b"(.{%d})" % _NUMBER_BYTES, re.DOTALL)
 
     def parse(self) -> Message:
-        """The message, with signs in place of its long runs."""
-        parser = FeedParser(policy=compat32)
+        """The message, with signs in place of its long runs. Raises TooLarge."""
+        parser = _Weighed()
         # As the library's own parser of binary files reads them: every line end is \n.
         decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("ascii")("surrogateescape"), translate=True)
         with self._path.open("rb") as file:

@@ -13,7 +13,7 @@ from tasks.sandbox.headers import raw_headers
 from tasks.sandbox.text import visible
 
 # The form in which tasks/mail/letters.py writes every Message-ID.
-_OWN_ID = re.compile(r"[a-z_]{3,40}\.[0-9a-f]{32}@[A-Za-z0-9.-]{1,200}(?=>|[^A-Za-z0-9.-]|$)")
+_OWN_ID = re.compile(r"(?<![a-z_])[a-z_]{3,40}\.[0-9a-f]{32}@[A-Za-z0-9.-]{1,200}(?=>|[^A-Za-z0-9.-]|$)")
 _TAG = re.compile(r"<[^<>@]*>")
 _DISPOSITION = re.compile(r";\s*([A-Za-z-]+)")
 MAX_IDS, MAX_REPORTS, MAX_LEAVES = 20, 50, 60

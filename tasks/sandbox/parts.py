@@ -6,13 +6,12 @@ import base64
 import binascii
 import email
 import email.message
-import email.policy
 import hashlib
 import io
 import os
 import quopri
 import sys
-import zipfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,16 @@ from tasks.sandbox.archives import unpack_7z, unpack_tnef, unpack_zip
 from tasks.sandbox.headers import file_name_of
 from tasks.sandbox.kinds import TABLES, kind_of, media_type_of
 from tasks.sandbox.limits import (
+    CUT_OFF,
+    MAX_CELLS,
     MAX_DEPTH,
     MAX_LEVEL,
     MAX_PARTS,
+    MAX_SEEN_PARTS,
+    MAX_SPINS,
     MAX_WORKBOOKS,
+    MEASURE_SECONDS,
+    MESSAGE_CELLS,
     UNPACKED_BYTES,
     LockedOds,
     TooLarge,
@@ -36,9 +41,10 @@ from tasks.sandbox.limits import (
     WrongPassword,
 )
 from tasks.sandbox.locked_ods import unlock_ods
-from tasks.sandbox.long_parts import LongContent, LongParts
+from tasks.sandbox.long_parts import LongContent, LongParts, parse_whole
 from tasks.sandbox.media import measure
 from tasks.sandbox.outlook import unpack_msg
+from tasks.sandbox.patience import apart, at_most
 from tasks.sandbox.scan import NotClean, check_clean
 from tasks.sandbox.workbooks import read_csv, read_workbook
 
@@ -54,6 +60,10 @@ class Walk:
         self.passwords = passwords
         self.clamd = clamd
         self.unpacked_bytes = 0
+        self.seen_parts = 0
+        self.is_left = False
+        self.cells_left = MESSAGE_CELLS
+        self.measuring_left: float = MEASURE_SECONDS
         self.defects: set[str] = set()
         self.workbooks: list[dict[str, Any]] = []
         self.files: list[dict[str, Any]] = []
@@ -70,6 +80,9 @@ class Walk:
             self.workbooks.append(_workbook("", 0, error="too_many_parts"))
 
     def take(self, part: email.message.Message, depth: int, level: int) -> None:
+        self.seen_parts += 1
+        if self.seen_parts > MAX_SEEN_PARTS:
+            raise TooMany
         self.defects.update(type(defect).__name__ for defect in part.defects)
         media_type = part.get_content_type()
         if media_type == "message/partial":
@@ -99,13 +112,39 @@ class Walk:
             self.keep_empty(name, depth)
 
     def _go_deeper(self, depth: int, message: email.message.Message, level: int, *, is_message: bool) -> None:
-        if depth + is_message > MAX_DEPTH:
-            raise TooMany
-        self.take(message, depth + is_message, level)
+        if not is_message:
+            self.take(message, depth, level)
+            return
+        if depth >= MAX_DEPTH:
+            self._leave("", depth)
+            return
+        # A letter that is cut off was so before it was passed on, unless the message around it is cut off too.
+        around, self.defects = self.defects, set()
+        books, files = len(self.workbooks), len(self.files)
+        try:
+            self.take(message, depth + 1, level)
+        finally:
+            within, self.defects = self.defects, around
+            self.defects |= within - CUT_OFF
+            if not within.isdisjoint(CUT_OFF):
+                for book in self.workbooks[books:]:
+                    book.update(sheets=[], error="truncated")
+                for file in self.files[files:]:
+                    file["fault"] = file["fault"] or "unreadable"
+
+    def _leave(self, name: str, depth: int) -> None:
+        """What lies deeper within each other than a return has is named and left; what stands beside it is looked at."""
+        if not self.is_left:  # told once: there may be hundreds
+            self.is_left = True
+            self.workbooks.append(_workbook(name, depth, error="too_many_parts"))
 
     def take_mail(self, content: bytes, depth: int, level: int) -> None:
         """A message that came as a file."""
-        message = email.message_from_bytes(content, policy=email.policy.compat32)
+        try:
+            message = parse_whole(content)
+        except (TooLarge, MemoryError, RecursionError):
+            self.workbooks.append(_workbook("", depth + 1, error="too_large"))
+            return
         self._go_deeper(depth, message, level, is_message=True)
 
     def keep(self, content: bytes, name: str, media_type: str, depth: int, level: int) -> None:
@@ -118,7 +157,8 @@ class Walk:
             return
         if kind == "msg":
             if depth >= MAX_DEPTH:
-                raise TooMany
+                self._leave(name, depth)
+                return
             self.unpack(kind, content, name, depth + 1, level)
             return
         self._add_file(content, name, media_type_of(content, name) or media_type, kind, depth)
@@ -157,7 +197,7 @@ class Walk:
                     digest, size = content.write_to(file)
             target = self.out_dir / digest
             partial.replace(target)
-            seconds, fault = (None, "") if kind else measure(target, media_type)
+            seconds, fault = (None, "") if kind else self._measure(target, media_type)
         except OSError:
             partial.unlink(missing_ok=True)
             raise Unkept from None
@@ -170,9 +210,23 @@ class Walk:
             }
         )  # fmt: skip
 
+    def _measure(self, path: Path, media_type: str) -> tuple[float | None, str]:
+        """As `measure`, for as long as a message may take: what comes after that is not measured."""
+        if self.measuring_left <= 0:
+            return None, ""
+        began = time.process_time()
+        try:
+            with at_most(self.measuring_left):
+                return measure(path, media_type)
+        except TooLarge:
+            return None, ""
+        finally:
+            self.measuring_left -= time.process_time() - began
+
     def unpack(self, kind: str, content: bytes, name: str, depth: int, level: int) -> None:
         if level >= MAX_LEVEL:
-            raise TooMany
+            self._leave(name, depth)
+            return
         error, above = "", self.folders
         try:
             for path, inner, was_locked in self._members(kind, content):
@@ -187,13 +241,13 @@ class Walk:
                     self.keep(inner, member, "application/octet-stream", depth, level + 1)
                 elif member:
                     self.keep_empty(member, depth)
-        except TooLarge:
+        except (TooMany, NotClean, Unkept):
+            raise
+        except (TooLarge, MemoryError, RecursionError):
             error = "too_large"
         except WrongPassword:
             error = "wrong_password"
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, ValueError) as fault:
-            error = self._unreadable(fault)
-        except (LookupError, TypeError, AttributeError, ArithmeticError) as fault:  # how the parsers fail on mutations
+        except Exception as fault:  # noqa: BLE001 (four libraries' parsers on hostile bytes: the archive is lost and named)
             error = self._unreadable(fault)
         finally:
             self.folders = above
@@ -231,7 +285,15 @@ class Walk:
             if was_encrypted:
                 # The scanner saw only the locked workbook.
                 check_clean(io.BytesIO(content), self.clamd)
-            sheets = read_csv(content, name) if kind == "csv" else read_workbook(content, kind)
+            room = min(MAX_CELLS, self.cells_left)
+            if kind == "csv":
+                sheets = read_csv(content, name, room)
+            elif kind == "xls":
+                # Nothing looks through the old kind before its reader does, which some such files kill.
+                sheets = apart(read_workbook, content, kind, room)
+            else:
+                sheets = read_workbook(content, kind, room)
+            self.cells_left -= sum(len(row) for sheet in sheets for row in sheet["rows"])
         except NotClean:
             raise
         except (InvalidKeyError, WrongPassword):
@@ -269,6 +331,8 @@ class Walk:
         office = msoffcrypto.OfficeFile(io.BytesIO(content))
         if not office.is_encrypted():
             return content, False
+        if office.format == "ooxml" and int(office.info.get("spinValue", 0)) > MAX_SPINS:
+            raise TooLarge
         for password in self.passwords:
             clear = io.BytesIO()
             if office.format != "ooxml":

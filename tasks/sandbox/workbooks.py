@@ -16,11 +16,20 @@ from xml.parsers.expat import ParserCreate
 from python_calamine import CalamineWorkbook, SheetTypeEnum
 
 from tasks.sandbox.archives import open_zip
-from tasks.sandbox.limits import MAX_CELLS, MAX_COLUMNS, MAX_ROWS, TooLarge
+from tasks.sandbox.limits import (
+    MAX_BLANKS,
+    MAX_CELLS,
+    MAX_COLUMNS,
+    MAX_ROWS,
+    MAX_SHEETS,
+    ZIP_BYTES,
+    TooLarge,
+)
 from tasks.sandbox.text import visible
 
 
-def read_workbook(content: bytes, kind: str) -> list[dict[str, Any]]:
+def read_workbook(content: bytes, kind: str, max_cells: int = MAX_CELLS) -> list[dict[str, Any]]:
+    """Every worksheet of a workbook. Raises TooLarge beyond the limits, which hold for all of its sheets together."""
     if kind not in ("xlsx", "ods", "xls"):
         raise NotImplementedError(kind)
     formulas: dict[str, list[tuple[int, int]]] = {}
@@ -34,18 +43,15 @@ def read_workbook(content: bytes, kind: str) -> list[dict[str, Any]]:
             continue
         name = sheet.name
         table = book.get_sheet_by_name(name)
-        if (
-            table.total_height > MAX_ROWS
-            or table.total_width > MAX_COLUMNS
-            or table.total_height * table.total_width > MAX_CELLS
-        ):
+        max_cells -= table.total_height * table.total_width
+        if table.total_height > MAX_ROWS or table.total_width > MAX_COLUMNS or max_cells < 0:
             raise TooLarge
         rows = [[_cell_text(cell) for cell in row] for row in table.to_python(skip_empty_area=False)]
         sheets.append({"name": name, "rows": rows, "formulas": formulas.get(name, [])})
     return sheets
 
 
-def read_csv(content: bytes, name: str) -> list[dict[str, Any]]:
+def read_csv(content: bytes, name: str, max_cells: int = MAX_CELLS) -> list[dict[str, Any]]:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         text = content.decode("utf-16")
     else:
@@ -55,7 +61,8 @@ def read_csv(content: bytes, name: str) -> list[dict[str, Any]]:
             text = content.decode("gb18030")
     rows: list[list[str | None]] = []
     for row in csv.reader(io.StringIO(text, newline=""), delimiter="\t" if "\t" in text.partition("\n")[0] else ","):
-        if len(rows) >= MAX_ROWS or len(row) > MAX_COLUMNS:
+        max_cells -= len(row)
+        if len(rows) >= MAX_ROWS or len(row) > MAX_COLUMNS or max_cells < 0:
             raise TooLarge
         rows.append([visible(cell) or None for cell in row])
     return [{"name": visible(Path(name).stem), "rows": rows, "formulas": []}]
@@ -105,6 +112,12 @@ def _scan_xlsx(archive: zipfile.ZipFile) -> dict[str, list[tuple[int, int]]]:
 
     parse_xml(archive, "xl/_rels/workbook.xml.rels", relation)
     parse_xml(archive, "xl/workbook.xml", sheet)
+    if len(sheets) > MAX_SHEETS:
+        raise TooLarge
+    # Sheets may share a part, which a reader reads anew for each.
+    sizes = {member.filename: member.file_size for member in archive.infolist()}
+    if sum(sizes.get(targets.get(target, ""), 0) for _, target in sheets) > ZIP_BYTES:
+        raise TooLarge
     found = {}
     # Sheets no relation names are scanned too: a reader may know another way to them.
     parts = {path: name for name, target in sheets if (path := targets.get(target, ""))}
@@ -160,18 +173,23 @@ class _OdsScan:
 
     def __init__(self) -> None:
         self.table = ""
-        self.row = self.column = 0
+        self.row = self.column = self.tables = 0
         self.next_row = 1
         self.formulas: dict[str, list[tuple[int, int]]] = {}
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         own = {name.rpartition(":")[2]: value for name, value in attributes.items()}
         if tag == "table":
+            self.tables += 1
+            if self.tables > MAX_SHEETS:
+                raise TooLarge
             self.table, self.row, self.column, self.next_row = own.get("name", ""), 0, 0, 1
             self.formulas.setdefault(self.table, [])
         elif tag == "table-row":
             self.row, self.column = self.next_row, 0
             self.next_row = self.row + _whole(own.get("number-rows-repeated"), 1)
+        elif tag == "s" and _whole(own.get("c"), 1) > MAX_BLANKS:
+            raise TooLarge
         elif tag in ("table-cell", "covered-table-cell"):
             first = self.column + 1
             self.column += _whole(own.get("number-columns-repeated"), 1)
