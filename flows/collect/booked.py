@@ -228,8 +228,9 @@ def close_rows(
         ids = {item for kind, item in items if kind == sheet.item}
         if not ids:
             continue
-        asked, held = asked_of(tasks, sheet, ids), records.evidence_held(session, sheet.item, ids)
-        due = dict(zip(tasks[f"{sheet.item}_id"], tasks["due_on"], strict=True))
+        mine = tasks[tasks[f"{sheet.item}_id"].isin(ids)]
+        asked, held = asked_of(mine, sheet, ids), records.evidence_held(session, sheet.item, ids)
+        due = dict(zip(mine[f"{sheet.item}_id"], mine["due_on"], strict=True))
         for row in records.rows_awaiting(session, sheet.item, ids):
             item = int(getattr(row, f"{sheet.item}_id"))
             said = {column.key: getattr(row, column.key) for column in row.__table__.columns}
@@ -278,9 +279,7 @@ def campaign_of(  # type: ignore[no-untyped-def]
     ]
     if named:
         return Counter(named).most_common(1)[0][0]
-    mails = records.mails_of(session)
-    mine = mails.loc[(mails["recipient"] == branch_no) & (mails["kind"] == "assignment"), "campaign_id"]
-    return str(mine.iloc[-1]) if len(mine) else None
+    return records.last_list_to(session, branch_no)
 
 
 def verdict_of(

@@ -51,6 +51,12 @@ def mails_of(session: Session, campaign_id: str | None = None) -> pd.DataFrame:
     return frame(session, query.order_by(Mail.id))
 
 
+def last_list_to(session: Session, branch_no: str) -> str | None:
+    """The campaign whose list a branch was written last, if any."""
+    query = select(Mail.campaign_id).where(Mail.recipient == branch_no, Mail.kind == "assignment")
+    return session.scalar(query.order_by(Mail.id.desc()).limit(1))
+
+
 def not_delivered() -> Select[Any]:
     """Mails that are not with their recipients: failed, bounced or recalled."""
     return select(MailOutcome.mail_id).where(
