@@ -84,7 +84,7 @@ TABLES = {
     ),
     "staff": Table(
         {"staff_id": "id", "staff_name": "name", "branch_no": "id", "kind": "code:staff", "valid_from": "date?",
-         "valid_to": "date?"},
+         "valid_to": "date?", "phone": "phone?"},
         ["staff_id"], {"branch_no": ("branches", "HQ")}, SPAN,
     ),
     "customers": Table(

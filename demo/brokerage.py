@@ -42,6 +42,8 @@ HQ_LOCAL_PARTS = {
     "operations_management": "operations",
     "hq_service": "service",
 }
+FIRST_OF_STAFF = 10**9
+"""Where the numbers begin of which phones of staff are made; customers have the lower ones."""
 CHUNK = 250_000
 """Customers made at a time."""
 SLICE = 262_144
@@ -130,10 +132,11 @@ DIRT = {
     "padded_name": ("customers", 1_000),
     "full_width_phone": ("customers", 1_000),
     "dormant_trading": ("customers", 1_000),
+    "staff_phone": ("customers", 1_000),
 }
 """Kind of dirt: the table it lies in, and one per how many customers. The transactions' kinds spoil a row each, no row
 twice; the customers' kinds spoil none: padding and full-width digits are to be normalised, and a dormant customer who
-buys is a contradiction to be reported."""
+buys is a contradiction to be reported; staff_phone: an active customer bears the phone of somebody who serves his branch."""
 
 
 class BrokerageError(CallbackError):
@@ -187,6 +190,7 @@ class _House:
     servers: tuple[Ints, Ints, Ints]
     staff_ids: pa.Array
     staff_from: Ints
+    staff_phones: pa.Array
 
 
 def build_extracts(
@@ -432,7 +436,7 @@ def _open_branches(order: _Order) -> tuple[_House, dict[str, Rows]]:
     ids, called, of_branch, kinds_of, since_of, until = (list(column) for column in zip(*staff, strict=True))
     tables["staff"] = {
         "staff_id": texts(ids), "staff_name": texts(called), "branch_no": texts(of_branch), "kind": _coded(kinds_of),
-        "valid_from": _dated(since_of), "valid_to": _dated(until),
+        "valid_from": _dated(since_of), "valid_to": _dated(until), "phone": _phones(FIRST_OF_STAFF + np.arange(len(ids)), order.seed),
     }  # fmt: skip
     of_branch, roles, called, emails, since_of, until = (list(column) for column in zip(*roster, strict=True))
     tables["roster"] = {
@@ -447,8 +451,15 @@ def _open_branches(order: _Order) -> tuple[_House, dict[str, Rows]]:
         _by_branch(servers),
         texts(ids),
         np.array([_days(since) for *_, since, _ in staff]),
+        tables["staff"]["phone"],
     )
     return house, tables
+
+
+def _phones(numbers: Ints, seed: int) -> pa.Array:
+    """Distinct mobile numbers."""
+    scattered = _scatter(numbers, len(PREFIXES) * 10**8, seed * 104_729)
+    return padded(np.array(PREFIXES)[scattered // 10**8] * 10**8 + scattered % 10**8, 11)
 
 
 def _distinct_names(rng: np.random.Generator, size: int) -> list[str]:
@@ -498,12 +509,17 @@ def _fill_chunk(
     names = [wide_space.take(pa.array(before[spaced])), customer_names.take(pa.array(spaced))]
     names = pc.binary_join_element_wise(*names, wide_space.take(pa.array(after[spaced])), "")
     customer_names = pc.replace_with_mask(customer_names, pa.array(mask_of(size, spaced)), names)
-    phone_numbers = _scatter(numbers, len(PREFIXES) * 10**8, seed * 104_729)
-    phones = padded(np.array(PREFIXES)[phone_numbers // 10**8] * 10**8 + phone_numbers % 10**8, 11)
+    phones = _phones(numbers, seed)
     widened = np.sort(rng.permutation(size)[: dirt["full_width_phone"]])
     full_width = str.maketrans("0123456789", "０１２３４５６７８９")
     wide = [text.translate(full_width) for text in phones.take(pa.array(widened)).to_pylist()]
     phones = pc.replace_with_mask(phones, pa.array(mask_of(size, widened)), texts(wide))
+    plain = np.setdiff1d(np.flatnonzero((status == ACTIVE) & ~is_firm), widened)
+    reached = plain[np.linspace(0, len(plain), dirt["staff_phone"], endpoint=False, dtype=np.int64)]
+    servers, first, count = house.servers
+    theirs = servers[first[branch[reached]] + np.arange(len(reached)) % count[branch[reached]]]
+    theirs_phones = house.staff_phones.take(pa.array(theirs))
+    phones = pc.replace_with_mask(phones, pa.array(mask_of(size, reached)), theirs_phones)
     risk = np.empty(size, np.int32)
     for code, (name, _) in enumerate(SEGMENTS):
         risk[segment == code] = _pick(rng, RISK_SHARES[name], int((segment == code).sum()))
@@ -518,7 +534,7 @@ def _fill_chunk(
         "status": _codes(STATUSES, status), "open_on": Days(open_on),
         "close_on": Days(close_on, missing=status != CLOSED),
     }])  # fmt: skip
-    del customer_names, id_numbers, phones, born, phone_numbers
+    del customer_names, id_numbers, phones, born
     until = np.where(status == CLOSED, close_on, end)
     yield "relations", iter([_relate(rng, house, customer_ids, branch, open_on, until)])
     wealth = np.array([9.2, 11.0, 12.6, 13.0])[segment]

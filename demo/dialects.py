@@ -404,7 +404,7 @@ CANONICAL = Dialect(
             "transactions": ["transaction_id", "customer_id", "traded_on", "kind", "amount_cny"],
             "branches": ["branch_no", "branch_name", "region"],
             "roster": ["branch_no", "role", "contact_name", "email", "valid_from", "valid_to"],
-            "staff": ["staff_id", "staff_name", "branch_no", "kind", "valid_from", "valid_to"],
+            "staff": ["staff_id", "staff_name", "branch_no", "kind", "valid_from", "valid_to", "phone"],
             "relations": ["customer_id", "staff_id", "kind", "valid_from", "valid_to"],
         }.items()
     },
@@ -461,7 +461,7 @@ HUNDSUN = Dialect(
                 "broker_code": same("staff_id"), "broker_name": char("staff_name", 10), "branch_no": eaten("branch_no"),
                 "broker_type": coded("kind", broker="0", marketer="1", adviser="2", caller="3", other="9"),
                 "begin_date": dated("valid_from", "yyyyMMdd"), "end_date": dated("valid_to", "yyyyMMdd", "0"),
-                "certificate_no": prefixed("S1090", "staff_id"),
+                "certificate_no": prefixed("S1090", "staff_id"), "mobile_tel": char("phone", 16),
             },
         ),
         "customers": TableForm(
@@ -537,6 +537,7 @@ KINGDOM = Dialect(
                 "EMP_NO": same("staff_id"), "EMP_NAME": same("staff_name"), "INT_ORG": eaten("branch_no"),
                 "EMP_TYPE": coded("kind", broker="B", marketer="M", adviser="A", caller="C", other="Z"),
                 "ENTRY_DATE": serial("valid_from"), "LEAVE_DATE": serial("valid_to"), "POSITION": "一般员工",
+                "MOBILE_TEL": same("phone"),
             },
         ),
         "customers": TableForm(

@@ -85,6 +85,14 @@ def _text(pattern: str, longest: int, *, nullable: bool = False) -> pa.Column:
     return pa.Column(str, [pa.Check.str_matches(pattern), pa.Check.str_length(1, longest)], nullable=nullable)
 
 
+def _phone(*, required: bool = True) -> pa.Column:
+    checks = [
+        pa.Check.str_matches(PHONE), pa.Check.str_length(1, 40),
+        pa.Check.str_matches(PHONE_DIGITS, error="bad_phone"), pa.Check.str_matches(MOBILE, error="bad_phone"),
+    ]  # fmt: skip
+    return pa.Column(str, checks, nullable=True, required=required)
+
+
 def _code(*codes: str) -> pa.Column:
     return pa.Column(str, pa.Check.isin(list(codes)))
 
@@ -99,14 +107,7 @@ CUSTOMERS = pa.DataFrameSchema(
     {
         "customer_id": _id(),
         "customer_name": _name(),
-        "phone": pa.Column(
-            str,
-            [
-                pa.Check.str_matches(PHONE), pa.Check.str_length(1, 40),
-                pa.Check.str_matches(PHONE_DIGITS, error="bad_phone"), pa.Check.str_matches(MOBILE, error="bad_phone"),
-            ],
-            nullable=True,
-        ),
+        "phone": _phone(),
         "id_no": pa.Column(
             str,
             [
@@ -162,6 +163,7 @@ STAFF = pa.DataFrameSchema(
         "kind": _code("broker", "marketer", "adviser", "caller", "other"),
         "valid_from": _date(nullable=True),
         "valid_to": _date(nullable=True),
+        "phone": _phone(required=False),
     },
     checks=_in_order("valid_from", "valid_to", "to_before_from"),
     strict=True, unique=["staff_id"],
@@ -237,6 +239,11 @@ def id_column(table_name: str) -> str | None:
     """The column that other tables name a row by; None where only several columns together are unique."""
     unique: list[str] = TABLES[table_name].unique
     return unique[0] if len(unique) == 1 else None
+
+
+def is_optional(table_name: str, name: str) -> bool:
+    """Whether a profile may leave a column out, and a file that is read by a profile with it may lack it."""
+    return not TABLES[table_name].columns[name].required
 
 
 def meta_of(column: pa.Column, name: str) -> Any:

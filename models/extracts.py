@@ -90,7 +90,7 @@ def check_header(header: list[str], file: SourceFile, profile: Profile) -> None:
 
     Raises HeaderError naming the file, the columns and what was found.
     """
-    table_name, table = file.table_name, table_profile(profile, file)
+    table_name, table = file.table_name, table_profile(profile, file, header)
     where = f"{file.name} ({table_name}, profile {profile.name})"
     needed = table.used_columns() + ([] if file.is_canonical else profile.looked_up_by(table_name))
     found, expected = ", ".join(header), {*needed, *table.ignore_columns} - {"*"}
@@ -165,7 +165,7 @@ def judge_rows(
     seen here: see `first_rows`.
     """
     table_name = file.table_name
-    schema, table = TABLES[table_name], table_profile(profile, file)
+    schema, table = TABLES[table_name], table_profile(profile, file, header)
     rows = canonical_texts(raw, header, file, profile)
     if known is not None:
         for name, referred in references(table_name).items():
@@ -218,7 +218,7 @@ def canonical_texts(raw: ir.Table, header: list[str], file: SourceFile, profile:
 
     Every text is cleaned once, in a layer of its own, so that the engine computes it once.
     """
-    schema, table = TABLES[file.table_name], table_profile(profile, file)
+    schema, table = TABLES[file.table_name], table_profile(profile, file, header)
     free = {name for name, column in schema.columns.items() if meta_of(column, "is_free_text")}
 
     def tidy(source: str, is_free_text: bool = False) -> ir.StringValue:
@@ -272,9 +272,13 @@ def filter_values(texts: ir.Table, rule: Filter) -> ir.Table:
     return rows.select(text=rows.text, value=rows.text, is_good=~_is_filtered(rows, rule).fill_null(False))
 
 
-def table_profile(profile: Profile, file: SourceFile) -> TableProfile:
-    """How a file's table is read: by the profile, or by our own names where the file is canonical."""
-    return canonical_table(file.table_name) if file.is_canonical else profile.tables[file.table_name]
+def table_profile(profile: Profile, file: SourceFile, header: list[str] | None = None) -> TableProfile:
+    """How a file's table is read: by the profile, or by our own names where the file is canonical.
+
+    An optional column that is not mapped, or that the header lacks, is unknown for every row.
+    """
+    table = canonical_table(file.table_name) if file.is_canonical else profile.tables[file.table_name]
+    return table.as_found(file.table_name, header)
 
 
 def clean_text(text: ir.StringValue, is_free_text: bool = False) -> ir.StringValue:

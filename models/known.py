@@ -23,6 +23,10 @@ _STAFF = (
     "staff_id broker_code emp_no emp_id employee_id employee_no emp_code broker_id broker_no staff_no ygh ygbh rybh jjrbh gh "
     "工号 员工号 员工工号 员工编号 人员编号 人员代码 经纪人编号 经纪人代码 员工代码"
 )
+_PHONE = (
+    "phone mobile_tel mobile mobile_phone mobile_no cellphone tel telephone phone_no sjhm sjh sj yddh lxdh dh "
+    "手机号码 手机号 手机 移动电话 联系电话 电话 电话号码 联系方式"
+)
 _FROM = (
     "valid_from begin_date start_date from_date effective_date qsrq ksrq sxrq 起始日期 开始日期 生效日期 起期 启用日期"
 )
@@ -50,12 +54,12 @@ _NAMES: dict[str, dict[str, str]] = {
         "人员类型 人员类别 员工类型 员工类别 岗位类别",
         "valid_from": f"{_FROM} entry_date hire_date rzrq 入职日期 任职日期",
         "valid_to": f"{_TO} leave_date quit_date lzrq 离职日期",
+        "phone": _PHONE,
     },
     "customers": {
         "customer_id": f"{_CUSTOMER} id",
         "customer_name": "customer_name client_name cust_fname cust_name full_name khxm khmc 客户姓名 客户名称 name xm 姓名 户名",
-        "phone": "phone mobile_tel mobile mobile_phone mobile_no cellphone tel telephone phone_no sjhm sjh sj yddh lxdh dh "
-        "手机号码 手机号 手机 移动电话 联系电话 电话 电话号码 联系方式",
+        "phone": _PHONE,
         "id_no": "id_no id_code cert_no id_number idcard id_card zjhm zjbh zjh sfzh sfzhm 证件号码 证件号 身份证号 身份证号码 证件编号 "
         "身份证件号码",
         "branch_no": _BRANCH,

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from models.canonical import REASONS, REPORTABLE, TABLES, allowed_codes, id_column, references
+from models.canonical import REASONS, REPORTABLE, TABLES, allowed_codes, id_column, is_optional, references
 
 DateForm = Literal["yyyy-MM-dd", "yyyyMMdd", "yyyy/MM/dd", "yyyy.MM.dd", "excel"]
 """excel: the serial number of a day as spreadsheets count them: 1 is 1900-01-01, and 1900 has a 29 February."""
@@ -171,6 +171,21 @@ class TableProfile(_Strict):
     def named_rules(self) -> list[Filter | IgnoredCodes]:
         return [*self.filters, *self.ignore_codes]
 
+    def as_found(self, table_name: str, header: Collection[str] | None = None) -> TableProfile:
+        """This table with each optional column unknown that it does not map, or whose source a header lacks."""
+        ruled = {rule.column for rule in self.ignore_codes}
+        absent = [
+            name
+            for name in TABLES[table_name].columns
+            if is_optional(table_name, name) and name not in {*self.constants, *self.lookups, *ruled}
+            if (source := self.column(name)) is None or (header is not None and source.source not in header)
+        ]
+        if not absent:
+            return self
+        columns = {name: source for name, source in self.columns.items() if name not in absent}
+        unknown = {name: Constant(value=None, reason="来源没有这一列") for name in absent}
+        return self.model_copy(update={"columns": columns, "constants": self.constants | unknown})
+
     def used_columns(self) -> list[str]:
         """The source columns this table reads, each once."""
         used = [c if isinstance(c, str) else c.source for c in self.columns.values()]
@@ -228,7 +243,7 @@ class Profile(_Strict):
                 yield f"{where}: no column {name}; there are {', '.join(columns)}"
             elif given[name] > 1:
                 yield f"{where}: {name} is given more than once in columns, constants, lookups"
-        if missing := [name for name in columns if name not in given]:
+        if missing := [name for name in columns if name not in given and not is_optional(table_name, name)]:
             yield f"{where}: say where {', '.join(missing)} come from (columns, constants with a reason, or lookups)"
         for name, column in columns.items():
             allowed = allowed_codes(column)

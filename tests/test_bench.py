@@ -19,7 +19,10 @@ RULED = {
         "0001,deputy,王芳,b@x.example,2020-01-01,\n0001,deputy,李雷,a@x.example,2020-01-01,\n"
         "HQ,compliance,张三,c@x.example,2020-01-01,2019-01-01\n0009,deputy,李四,d@x.example,2020-01-01,\n"
     ),
-    "staff.csv": "staff_id,staff_name,branch_no,kind,valid_from,valid_to\ns1,赵,0001,broker,,\ns1,钱,0002,caller,,\n",
+    "staff.csv": (
+        "staff_id,staff_name,branch_no,kind,valid_from,valid_to,phone\n"
+        "s1,赵,0001,broker,,,13800138001\ns1,钱,0002,caller,,,\ns3,孙,0002,caller,,,12800138000\n"
+    ),
     "customers.csv": (
         "customer_id,customer_name,phone,id_no,branch_no,segment,risk_level,status,open_on,close_on\n"
         "c3,  孙 ,１３８００１３８０００,11010519491231002X,0001,retail,C1,active,2020-02-29,\n"

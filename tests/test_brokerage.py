@@ -72,7 +72,10 @@ def test_phones_are_distinct_mobile_numbers_once_full_width_digits_are_normalise
     phones = read(directory, "customers")["phone"]
     normal = phones.str.normalize("NFKC")
     assert normal.str.fullmatch(r"1[3-9][0-9]{9}").all()
-    assert normal.is_unique
+    of_staff = read(directory, "staff")["phone"]
+    assert of_staff.str.fullmatch(r"1[3-9][0-9]{9}").all()
+    assert of_staff.is_unique
+    assert normal[~normal.isin(of_staff)].is_unique
     assert (phones != normal).sum() == extracts.planted["full_width_phone"]
 
 
@@ -169,6 +172,7 @@ def test_planted_dirt_is_there_in_exactly_the_counts_named(built):
         "padded_name": (names.str.startswith("\u3000") | names.str.endswith("\u3000")).sum(),
         "full_width_phone": (~customers["phone"].str.isascii()).sum(),
         "dormant_trading": joined.loc[joined["status"] == "dormant", "customer_id"].nunique(),
+        "staff_phone": customers["phone"].isin(read(directory, "staff")["phone"]).sum(),
     } == extracts.planted
     assert (bad_date.astype(int) + bad_amount + stranger).max() == 1
     good = joined[~bad_date & ~stranger]
@@ -176,6 +180,16 @@ def test_planted_dirt_is_there_in_exactly_the_counts_named(built):
     assert (good["traded_on"] >= good["open_on"]).all()
     assert good["traded_on"].between("2025-12-01", "2025-12-31").all()
     assert transactions["transaction_id"].is_unique
+
+
+def test_a_phone_shared_with_staff_is_that_of_somebody_who_serves_the_customer_s_own_branch(built):
+    customers, staff = read(built[0], "customers"), read(built[0], "staff")
+    shared = customers.merge(staff, on="phone", suffixes=("", "_staff"), validate="m:1")
+    assert len(shared) == 20
+    assert set(shared["status"]) == {"active"}
+    assert shared["branch_no"].equals(shared["branch_no_staff"])
+    assert set(shared["valid_to"]) == {""}
+    assert shared["staff_id"].nunique() > 10
 
 
 def test_active_customers_trade_about_five_times_with_a_heavy_tail(built):
@@ -338,7 +352,7 @@ def test_ids_and_counts_hold_across_chunks_at_260_000_customers_in_seconds(tmp_p
     assert len(customers) == 260_000
     assert customers["customer_id"].is_monotonic_increasing
     assert customers["customer_id"].is_unique
-    assert customers["phone"].str.normalize("NFKC").is_unique
+    assert customers["phone"].str.normalize("NFKC").duplicated().sum() <= extracts.planted["staff_phone"] == 260
     assert customers.loc[customers["segment"] != "institution", "id_no"].is_unique
     transactions = pd.read_csv(tmp_path / "transactions.csv", dtype=str, usecols=["transaction_id", "traded_on"])
     assert transactions["transaction_id"].is_unique

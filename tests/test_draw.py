@@ -720,7 +720,7 @@ def with_marketers(house):
         )  # fmt: skip
     with (inbox / "staff.csv").open("a", encoding="utf-8") as file:
         for staff_id in ("777001", "777002"):
-            file.write(f"{staff_id},新人{staff_id[-1]},0001,broker,2020-01-01,\n")
+            file.write(f"{staff_id},新人{staff_id[-1]},0001,broker,2020-01-01,,\n")
     house.pull()
     return house
 
@@ -775,7 +775,7 @@ def test_a_developer_who_changes_after_the_base_counts_where_he_is_at_the_draw(p
     for row in moved:
         row["valid_to"] = "2026-03-31"
     with (inbox / "staff.csv").open("a", encoding="utf-8") as file:
-        file.write("777003,接手人,0001,broker,2020-01-01,\n")
+        file.write("777003,接手人,0001,broker,2020-01-01,,\n")
     with (inbox / "relations.csv").open("w", encoding="utf-8", newline="") as file:
         out = csv.DictWriter(file, list(rows[0]))
         out.writeheader()

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from pandera.errors import SchemaError
+from pydantic import ValidationError
 
 from models.canonical import TABLES, references
 from models.extracts import (
@@ -134,6 +135,55 @@ def test_a_reason_that_a_profile_reports_lets_the_row_in_and_is_counted() -> Non
     assert pd.isna(rows["fault"][0])
     assert split_fault(rows["remark"][0]) == ("rejected", "bad_checksum", "id_no")
     assert split_fault(rows["fault"][1]) == ("rejected", "bad_phone", "phone")
+
+
+STAFF = {
+    "staff_id": "S1", "staff_name": "孙丽", "branch_no": "0001", "kind": "caller", "valid_from": "2020-01-01",
+    "valid_to": "", "phone": "13800138000",
+}  # fmt: skip
+
+
+def judged_staff(*changes: dict[str, str], profile: Profile = CANONICAL, without: str = "") -> pd.DataFrame:
+    rows = [STAFF | {"staff_id": f"S{i}"} | change for i, change in enumerate(changes, 1)]
+    raw, header = raw_table([{name: text for name, text in row.items() if name != without} for row in rows])
+    check_header(header, file_of("staff"), profile)
+    judged = judge_rows(raw, header, 0, file_of("staff"), profile, {"branches": BRANCH_KEYS})
+    return judged.order_by("row_number").to_pandas()
+
+
+def staff_profile(without: str = "", **table: object) -> Profile:
+    content = CANONICAL.model_dump(by_alias=True, exclude_unset=True)
+    content["tables"]["staff"] |= table
+    content["tables"]["staff"]["columns"].pop(without, None)
+    return Profile.model_validate(content)
+
+
+def test_a_phone_of_staff_is_judged_as_a_customer_s_and_may_be_empty() -> None:
+    rows = judged_staff({"phone": " １３８００１３８０００"}, {"phone": ""}, {"phone": "12800138000"}, {"phone": "无"})
+    assert rows["phone"][0] == "13800138000"
+    assert rows["fault"][:2].isna().all()
+    assert split_fault(rows["fault"][2]) == ("rejected", "bad_phone", "phone")
+    assert split_fault(rows["fault"][3]) == ("rejected", "bad_form", "phone")
+    rows = judged_staff({"phone": "12800138000"}, profile=staff_profile(report={"bad_phone": "内线号码"}))
+    assert rows["fault"].isna().all()
+    assert split_fault(rows["remark"][0]) == ("rejected", "bad_phone", "phone")
+
+
+def test_staff_without_a_column_of_phones_are_accepted_whether_the_profile_knows_it_or_not() -> None:
+    for profile in (CANONICAL, staff_profile(without="phone")):
+        rows = judged_staff({}, {"kind": "broker"}, profile=profile, without="phone")
+        assert rows["fault"].isna().all()
+        assert rows["phone"].isna().all()
+        assert list(rows["kind"]) == ["caller", "broker"]
+
+
+def test_only_an_optional_column_may_be_absent() -> None:
+    with pytest.raises(HeaderError, match="the header has no column valid_to"):
+        judged_staff({}, without="valid_to")
+    with pytest.raises(ValidationError, match="say where valid_to come from"):
+        staff_profile(without="valid_to")
+    with pytest.raises(HeaderError, match="the profile says nothing about column phone"):
+        judged_staff({}, profile=staff_profile(without="phone"))
 
 
 def test_serials_dotted_dates_and_units_are_read_as_the_profile_says() -> None:

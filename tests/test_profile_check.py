@@ -54,7 +54,7 @@ def secrets(inboxes: dict[str, Path]) -> set[str]:
     customers = pd.read_csv(inboxes["canonical"] / "customers.csv", dtype=str, keep_default_na=False)
     staff = pd.read_csv(inboxes["canonical"] / "staff.csv", dtype=str)
     roster = pd.read_csv(inboxes["canonical"] / "roster.csv", dtype=str)
-    found = set(staff["staff_name"]) | set(roster["contact_name"]) | set(roster["email"])
+    found = set(staff["staff_name"]) | set(staff["phone"]) | set(roster["contact_name"]) | set(roster["email"])
     for column in ("customer_id", "customer_name", "phone", "id_no"):
         found |= set(customers[column])
     return {text for text in found if text}
@@ -101,7 +101,7 @@ def test_a_draft_agrees_with_the_shipped_profile_wherever_it_maps_a_column(inbox
                 source = real[header.index(source)]
             assert source == own.tables[table].column(column).source, (table, column)
             mapped += 1
-    assert mapped == {"hundsun": 35, "kingdom": 29}[dialect]
+    assert mapped == {"hundsun": 36, "kingdom": 30}[dialect]
     form = own.form_of("customers")
     assert (content["encoding"], content["delimiter"], content["quote"]) == (form.encoding, form.delimiter, form.quote)
 
@@ -277,6 +277,29 @@ def test_columns_that_are_missing_or_unexplained_are_named(tmp_path):
     assert result.exit_code == 1
     assert "文件中缺少: open_on" in result.output
     assert "配置没有说明的列: opened" in result.output
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_staff_without_phones_are_fine_whether_the_profile_knows_the_column_or_not(tmp_path, known):
+    file, profile = tmp_path / "staff.csv", tmp_path / "canonical.yaml"
+    file.write_text(
+        "staff_id,staff_name,branch_no,kind,valid_from,valid_to\nS1,王小芳,0001,caller,2020-01-01,\n", encoding="utf-8"
+    )
+    lines = CANONICAL.read_text(encoding="utf-8").splitlines(keepends=True)
+    staff = next(n for n, line in enumerate(lines) if line.startswith("  staff:"))
+    phone = next(n for n, line in enumerate(lines) if n > staff and line.startswith("      phone:"))
+    profile.write_text("".join(lines[:phone] + lines[phone + (not known) :]), encoding="utf-8")
+    result = check(tmp_path, file, "--profile", profile)
+    assert result.exit_code == 0
+    assert "没有问题" in result.output
+    file.write_text(
+        "staff_id,staff_name,branch_no,kind,valid_from,valid_to,phone\nS1,王小芳,0001,caller,2020-01-01,,12812345678\n",
+        encoding="utf-8",
+    )
+    result = check(tmp_path, file, "--profile", profile)
+    assert result.exit_code == 1
+    assert ("bad_phone" if known else "配置没有说明的列: phone") in result.output
+    assert "12812345678" not in result.output
 
 
 def test_a_file_without_the_header_that_the_profile_expects_shows_no_row_as_one(tmp_path):

@@ -32,7 +32,7 @@ def pulled(prefect_client, tmp_path_factory):
         out.writeheader()
         out.writerows(rows)
     with (inbox / "staff.csv").open("a", encoding="utf-8") as file:
-        file.write("777001,新人,0001,broker,2020-01-01,\n777002,新来,0001,broker,2020-01-01,\n")
+        file.write("777001,新人,0001,broker,2020-01-01,,\n777002,新来,0001,broker,2020-01-01,,\n")
     house.pull()
     return house
 

@@ -303,7 +303,7 @@ def breaking(house: House, folder, *, branches: int) -> Seen:
             places[row["branch_no"]].append(number)
     leaver = next(branch_no for branch_no, name in broken.items() if name == "somebody who left")
     with (inbox / "staff.csv").open("a", encoding="utf-8") as staff:
-        staff.write(f"L00001,离任者,{leaver},other,{SINCE},{UNTIL}\n")
+        staff.write(f"L00001,离任者,{leaver},other,{SINCE},{UNTIL},\n")
 
     house.pull()
     house.draw("daily_risk")

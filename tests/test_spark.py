@@ -141,6 +141,12 @@ HQ,compliance,陈六,c@hq.example,2020-01-01,
 0002,branch_head,赵八,a@x.example,2020-01-01,2024-01-01
 0404,branch_head,孙九,s@x.example,2020-01-01,
 '''
+STAFF = """\
+staff_id,staff_name,branch_no,kind,valid_from,valid_to,phone
+S01,王芳,0002,caller,2020-01-01,,１３８００１３８０００
+S02,李建国,HQ,broker,,2020-12-31,
+S03,赵敏,0002,adviser,,,12800138000
+"""
 CUSTOMERS = "customer_id,customer_name,phone,id_no,branch_no,segment,risk_level,status,open_on,close_on\n"
 TRANSACTIONS = "transaction_id,customer_id,traded_on,kind,amount_cny\n"
 PLAIN = "{},张三,13800138000,11010519491231002X,0001,普通,C3,active,{},\n"
@@ -205,6 +211,9 @@ def dirty_house(inbox: Path, encoding: str) -> None:
     (inbox / "transactions_3.csv").write_bytes(TRANSACTIONS.encode(encoding))
     (inbox / "branches.csv").write_bytes(BRANCHES.encode(encoding))
     (inbox / "roster.csv").write_bytes(ROSTER.encode(encoding))
+    (inbox / "staff_1.csv").write_bytes(STAFF.encode(encoding))
+    without = "".join(line.rpartition(",")[0] + "\n" for line in STAFF.replace("S0", "S1").splitlines())
+    (inbox / "staff_2.csv").write_bytes(without.encode(encoding))
 
 
 def quoted(text: str) -> str:
@@ -214,7 +223,7 @@ def quoted(text: str) -> str:
 def dirty_profile(encoding: str) -> Profile:
     content = CANONICAL.model_dump(by_alias=True, exclude_unset=True)
     content |= {"encoding": encoding, "dates": ["yyyy-MM-dd", "yyyy/MM/dd", "yyyy.MM.dd", "yyyyMMdd", "excel"]}
-    wanted = ("branches", "roster", "customers", "transactions")
+    wanted = ("branches", "roster", "staff", "customers", "transactions")
     content["tables"] = {name: content["tables"][name] for name in wanted}
     content["tables"]["customers"]["report"] = dict.fromkeys(("bad_phone", "bad_checksum"), "到期前补正")
     return Profile.model_validate(content)
@@ -231,6 +240,7 @@ def test_every_fault_is_found_alike_by_both_engines(tmp_path: Path, master: str,
         "branch_not_accepted", "customer_not_accepted",
     }  # fmt: skip
     assert found["customers"].reported > 0
+    assert [(file.accepted, file.rejected) for file in found["staff"].files] == [(2, 1), (3, 0)]
     if encoding == "gb18030":
         return
     # A snapshot of either engine can be referred to from the other.

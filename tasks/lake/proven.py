@@ -60,7 +60,7 @@ class Prover:
         self, header: list[str], file: SourceFile, profile: Profile, known: Mapping[str, References], by: list[str]
     ) -> None:
         self._header, self._file, self._profile, self._known, self._by = header, file, profile, known, by
-        self._schema, self._table = TABLES[file.table_name], table_profile(profile, file)
+        self._schema, self._table = TABLES[file.table_name], table_profile(profile, file, header)
         self._types = {name: _arrow_type(column) for name, column in self._schema.columns.items()}
         self._met: dict[str, _Judged] = {}
         self._lock = threading.Lock()

@@ -271,7 +271,7 @@ class _Table:
 
     def _check_columns(self, trial: Trial, header: list[str]) -> bool:
         """Compares the header with the profile; whether the rows can be judged at all."""
-        declared = self._declared
+        declared = self._declared.as_found(self._name, header)
         needed = list(dict.fromkeys([*declared.used_columns(), *self._profile.looked_up_by(self._name)]))
         trial.missing = [name for name in needed if name not in header]
         strange = [name for name in header if name not in needed and name not in declared.ignore_columns]
@@ -309,8 +309,9 @@ class _Table:
         judged = judged.select("file_no", "row_number", "fault", "remark", *dict.fromkeys(kept))
         texts = canonical_texts(raw, header, file, self._profile)
         counts: dict[str, Any] = {"rows": texts.count()}
+        declared = self._declared.as_found(self._name, header)
         for name in self._schema.columns:
-            source = self._declared.column(name)
+            source = declared.column(name)
             if source is None or source.codes or allowed_codes(self._schema.columns[name]) is not None:
                 continue
             text, value = texts[f"text:{name}"], texts[f"value:{name}"]
