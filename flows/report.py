@@ -144,13 +144,27 @@ def signals_of(settings: Settings, session: Session, campaign_id: str) -> pd.Dat
         except MissingCalendar:  # of a year without notice nobody can say that a day was off
             return True
 
+    rows = records.rows_reported(session, campaign_id)
     return credibility.find_signals(
-        records.rows_reported(session, campaign_id),
+        rows,
         records.recordings(session),
         records.found_by_headquarters(session),
         is_workday,
         records.signatures(session),
+        _staff_phones(settings, session, campaign_id, rows),
     )
+
+
+def _staff_phones(
+    settings: Settings, session: Session, campaign_id: str, rows: pd.DataFrame
+) -> list[tuple[str, date | None, date | None]]:
+    """Customers of the rows whose phone is one of staff, by the newest extract of staff at the last call."""
+    staff = None if rows.empty else records.optional_snapshot(session, "staff", max(rows["called_on"]))
+    if staff is None:
+        return []
+    _, year, _ = records.campaign_of(session, campaign_id)
+    customers = records.snapshot_by_id(session, year.snapshots["customers"])
+    return lake.staff_phones_of(settings, customers.path, staff.path, rows["customer_id"])
 
 
 def keep_report(settings: Settings, store: Store, standing: Standing, related: list[Standing], *, now: datetime) -> int:

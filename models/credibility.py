@@ -20,6 +20,7 @@ SIGNALS: dict[str, Label] = {
     "same_recording": Label("同一录音用于多个任务", "one recording for several calls"),
     "same_scan": Label("同一签字扫描件用于多个任务", "one scanned signature for several calls"),
     "short_recording": Label("录音时长少于所填回答所需", "a recording shorter than its answers take to say"),
+    "staff_phone": Label("客户电话与员工电话相同", "a customer's phone that is one of staff"),
     "burst": Label("5 分钟内登记 20 通及以上", "20 calls or more within 5 minutes"),
     "night": Label("22:00 至 7:00 的回访", "calls between 22:00 and 7:00"),
     "off_day": Label("非工作日的回访", "calls outside workdays"),
@@ -80,11 +81,14 @@ def find_signals(
     hq_findings: AbstractSet[str],
     is_workday: Callable[[date], bool],
     scans: Iterable[tuple[str, int] | Sent] = (),
+    staff_phones: Iterable[tuple[str, date | None, date | None]] = (),
 ) -> pd.DataFrame:
     """How many rows of each caller carry each signal, see FOUND; the gravest signal first, then by branch and caller.
 
     rows: the current accepted row of each call, see ROWS; recordings and scans: the audio files and the scanned
-    signatures that name their call; hq_findings: customers whom headquarters' own call found something about.
+    signatures that name their call; hq_findings: customers whom headquarters' own call found something about;
+    staff_phones: customers whose phone is one of staff, with the first and the last day on which that person is staff,
+    None where nobody wrote it.
     """
     rows = ROWS.validate(rows)
     sounds, pictures = ([Sent(*one) for one in files] for files in (recordings, scans))
@@ -92,6 +96,7 @@ def find_signals(
         "same_recording": rows["assignment_id"].isin(_shared(sounds)),
         "same_scan": rows["assignment_id"].isin(_shared(pictures)),
         "short_recording": _is_short(rows, sounds),
+        "staff_phone": _has_staff_phone(rows, staff_phones),
         "burst": _in_burst(rows),
         "night": _minutes(rows).map(lambda minute: minute >= NIGHT_FROM or 0 <= minute < NIGHT_UNTIL),
         "off_day": rows["called_on"].map(lambda day: not is_workday(day)),
@@ -126,6 +131,18 @@ def _is_short(rows: pd.DataFrame, sounds: Iterable[Sent]) -> pd.Series[bool]:
         return pd.Series(False, index=rows.index)
     seconds = rows["assignment_id"].map(lasting)
     return (seconds < SECONDS_AN_ANSWER * rows["answered"]) & ~rows["assignment_id"].isin(unmeasured)
+
+
+def _has_staff_phone(
+    rows: pd.DataFrame, staff_phones: Iterable[tuple[str, date | None, date | None]]
+) -> pd.Series[bool]:
+    """Whether the phone of a call's customer was, on the day of the call, that of somebody of the staff."""
+    held: dict[str, list[tuple[date, date]]] = {}
+    for customer, since, until in staff_phones:
+        held.setdefault(customer, []).append((since or date.min, until or date.max))
+    calls = zip(rows["customer_id"], rows["called_on"], strict=True)
+    marks = [any(since <= day <= until for since, until in held.get(customer, ())) for customer, day in calls]
+    return pd.Series(marks, index=rows.index, dtype=bool)
 
 
 def _shared(files: Iterable[Sent]) -> set[int]:

@@ -105,6 +105,25 @@ QUOTA = pa.DataFrameSchema(
 )
 
 
+def with_staff_phone(customers: Table, staff: Table) -> Table:
+    """Customers whose phone is that of a member of staff, once for each: customer_id, valid_from, valid_to.
+
+    Staff of a snapshot that was made without phones have none.
+    """
+    if "phone" not in staff.columns:
+        staff = staff.mutate(phone=ibis.null("string"))
+    theirs = staff.select("valid_from", "valid_to", dialled=lambda rows: _dialled(rows.phone))
+    ours = customers.select("customer_id", dialled=lambda rows: _dialled(rows.phone))
+    return theirs.join(ours, "dialled").select("customer_id", "valid_from", "valid_to")
+
+
+def _dialled(phone: StringValue) -> StringValue:
+    """A phone's digits without the prefix of the country or the trunk: 0086, 086, 86 or 0 before nine digits or more."""
+    digits = phone.re_replace("[^0-9]", "").nullif("")
+    has_prefix = digits.re_search("^0*(86)?0*[1-9][0-9]{8,}$")
+    return has_prefix.ifelse(digits.re_replace("^0*(86)?0*([1-9][0-9]{8,})$", r"\2"), digits)
+
+
 def developers(base: Base, staff_kinds: tuple[str, ...], day: date) -> Table:
     """The developer of each customer on a day: customer_id, developer_id; one row per customer that has one.
 

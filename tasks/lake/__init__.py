@@ -35,7 +35,7 @@ from ibis.backends.duckdb import Backend
 from models import sampling
 from models.canonical import REASONS, references
 from models.extracts import SourceFile, split_fault
-from models.frame import activity, contradictions, drawing_frame
+from models.frame import activity, contradictions, drawing_frame, with_staff_phone
 from models.framing import FramingError
 from models.profile import Profile
 from models.recall import without_recalled
@@ -67,7 +67,7 @@ __all__ = [
     "counts_of", "customers_of", "draw_from", "find_files", "keep", "names_of", "open_activity", "open_file", "open_table",
     "read_look", "read_rejected", "read_reported", "read_roster", "read_roster_file", "read_staff",
     "read_text", "read_written_roster", "relations_of", "sql_of",
-    "take_in", "text_pieces", "text_sha256", "try_files", "usable_contacts", "write_in_order", "write_table",
+    "staff_phones_of", "take_in", "text_pieces", "text_sha256", "try_files", "usable_contacts", "write_in_order", "write_table",
     "write_text",
 ]  # fmt: skip
 
@@ -416,7 +416,7 @@ def usable_contacts(
 
     recalled: addresses that a branch's mail was recalled from; see models.recall.without_recalled.
     """
-    staff = _read_small(settings, staff_path) if staff_path else None
+    staff = read_staff(settings, staff_path) if staff_path else None
     named = without_recalled(_read_small(settings, roster_path), recalled)
     return usable_on(named, day, staff=staff, domains=settings.company_domains)
 
@@ -454,9 +454,25 @@ def relations_of(settings: Settings, path: str, ids: pd.Series[str]) -> pd.DataF
     return found.sort_values(columns[:4], ignore_index=True)
 
 
+def staff_phones_of(
+    settings: Settings, path: str, staff_path: str, ids: pd.Series[str]
+) -> list[tuple[str, date | None, date | None]]:
+    """Some customers of a snapshot whose phone is one of staff: number, first and last day of that person, None if open.
+
+    No phone leaves the engine.
+    """
+    con = connect_here(settings)
+    wanted = ibis.memtable(
+        pd.DataFrame({"customer_id": pd.Series(ids, dtype="str").unique()}), schema={"customer_id": "string"}
+    )
+    asked = open_table(settings, path, con).semi_join(wanted, "customer_id")
+    found = with_staff_phone(asked, open_table(settings, staff_path, con)).to_pyarrow().to_pylist()
+    return sorted(((row["customer_id"], row["valid_from"], row["valid_to"]) for row in found), key=str)
+
+
 def read_staff(settings: Settings, path: str) -> pd.DataFrame:
     """The accepted staff of a snapshot: staff_id, staff_name, branch_no, kind, valid_from, valid_to (None when open)."""
-    return _read_small(settings, path)
+    return _read_small(settings, path, ["staff_id", "staff_name", "branch_no", "kind", "valid_from", "valid_to"])
 
 
 def write_text(settings: Settings, path: str, text: str) -> None:
