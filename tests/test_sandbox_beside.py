@@ -215,6 +215,17 @@ def test_scans_and_recordings_that_take_long_to_measure_are_kept_unmeasured(tmp_
     assert next((file.size_bytes, file.seconds, file.fault) for file in message.files) == (len(file), None, "")
 
 
+@pytest.mark.parametrize("encoding", [b"base64", b"quoted-printable"])
+def test_an_attached_letter_under_an_encoding_it_does_not_keep_to_costs_itself(tmp_path: Path, encoding: bytes) -> None:
+    attached = b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: " + encoding + b"\r\n\r\n"
+    mails = [
+        with_sheet(b"Content-Type: multipart/mixed; boundary=b", attached + "回访".encode(charset) + b"=\xff\r\n")
+        for charset in ("utf-8", "gb18030")
+    ]
+    for message in opened(tmp_path, *mails):
+        assert (message.error, accepted(message)) == ("", [17])
+
+
 CLERK = bytes(letter(("旧.xlsx", SHEET), ("录音.mp3", b"ID3" + bytes(3000)), sender="clerk@home.example"))
 
 

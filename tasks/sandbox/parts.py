@@ -96,7 +96,12 @@ class Walk:
             for child in content:
                 # compat32 gives messages here; its types allow texts.
                 assert isinstance(child, email.message.Message)
-                self._go_deeper(depth, child, level, is_message=media_type == "message/rfc822")
+                try:
+                    self._go_deeper(depth, child, level, is_message=media_type == "message/rfc822")
+                except (TooMany, NotClean, Unkept, RecursionError, MemoryError):
+                    raise
+                except Exception as fault:  # noqa: BLE001 (a parser on hostile bytes: the part is lost and named)
+                    self.workbooks.append(_workbook("", depth, error=self._unreadable(fault)))
             return
         name = file_name_of(part)
         is_attached = name or part.get_content_disposition() == "attachment" or media_type in TABLES
@@ -316,7 +321,7 @@ class Walk:
     def _decoded(self, part: email.message.Message, content: list[Any]) -> bytes | None:
         """The bytes of an attached message under a transfer encoding, which the standard forbids and mail programs write."""
         encoding = str(part.get("content-transfer-encoding", "")).strip().lower()
-        text = content[0].get_payload() if len(content) == 1 else None
+        text = content[0]._payload if len(content) == 1 else None  # get_payload would replace 8-bit signs
         if encoding not in ("base64", "quoted-printable") or not isinstance(text, str):
             return None
         raw = self.long_parts.restore(text).encode("ascii", "surrogateescape")
