@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import NamedTuple
 
 import pandas as pd
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from models.returns.frames import rows_of
@@ -311,18 +311,19 @@ def add_self_checks(session: Session, message_id: int, accepted: pd.DataFrame, *
 
 def add_problems(session: Session, message_id: int, problems: pd.DataFrame) -> None:
     """Rows sent back, by place and code."""
-    for row in problems.to_dict("records"):
-        item = row.get("assignment_id")
-        session.add(
-            RowProblem(
-                message_id=message_id,
-                sheet=row["sheet"],
-                row=int(row["row"]),
-                column_name=row["column_name"],
-                code=row["code"],
-                assignment_id=None if item is None or pd.isna(item) else int(item),
-            )
-        )
+    booked = [
+        {
+            "message_id": message_id,
+            "sheet": row["sheet"],
+            "row": int(row["row"]),
+            "column_name": row["column_name"],
+            "code": row["code"],
+            "assignment_id": None if pd.isna(row.get("assignment_id")) else int(row["assignment_id"]),
+        }
+        for row in rows_of(problems)
+    ]
+    if booked:
+        session.execute(insert(RowProblem), booked)
 
 
 def open_findings(session: Session, rows: Sequence[ReturnRow], *, found_on: date) -> int:
