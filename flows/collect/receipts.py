@@ -44,6 +44,7 @@ def build_receipts(
         answered = Counter(records.receipts_since(session, midnight))
     keys = vault.row_keys(settings)
     key, places = keys[0], returned_rows(settings, store, owed, keys)
+    due: dict[str, dict[str, date]] = {}
     titles = {c.key: c.label.text(settings.language) for sheet in sheets.SHEETS.values() for c in sheet.columns}
     for judged in owed.itertuples():
         with store.begin() as session:
@@ -54,7 +55,8 @@ def build_receipts(
             kept_open = records.rows_kept_open(session, int(judged.message_id))
             useless = records.files_without_use(session, int(judged.message_id))
             message = session.get_one(Message, int(judged.message_id))
-            due_on = records.due_of(session, campaign.id, str(judged.branch_no))
+            if campaign.id not in due:
+                due[campaign.id] = records.due_by_branch(session, campaign.id)
             kind = records.returned_kind(session, int(judged.message_id))
             role = f"message-{judged.message_id}"
             sequence = outbox.next_sequence(session, "receipt", campaign.id, str(judged.branch_no), role)
@@ -115,7 +117,7 @@ def build_receipts(
             useless=[useless_words(row, key, settings.language) for row in useless.itertuples()],
             attachment_names=[sheet.filename for sheet in sheets_back],
             key_place=settings.key_words,
-            due_on=due_on,
+            due_on=due[campaign.id].get(str(judged.branch_no), due[campaign.id][""]),
             return_address=settings.mail_from,
             sender_name=settings.mail_name,
         )

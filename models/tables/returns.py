@@ -57,7 +57,7 @@ class ReturnRow(Base):
 
     __tablename__ = "return_row"
     id: Mapped[int] = mapped_column(Key, primary_key=True)
-    message_id: Mapped[int] = mapped_column(ForeignKey("message.id"))
+    message_id: Mapped[int] = mapped_column(ForeignKey("message.id"), index=True)
     assignment_id: Mapped[int] = mapped_column(ForeignKey("assignment.id"))
     version: Mapped[int]
     sheet: Mapped[str]
@@ -138,7 +138,7 @@ class Evidence(Base):
     media_type: Mapped[str]
     item_kind: Mapped[str]
     """assignment | case | '' when it names no row of the sender"""
-    item_id: Mapped[int | None]
+    item_id: Mapped[int | None] = mapped_column(index=True)
     path: Mapped[str]
     kind: Mapped[str] = mapped_column(server_default="")
     """recording | interview | register | signature | scan | '' for neither, by models/evidence.py"""
@@ -154,7 +154,7 @@ class SelfCheck(Base):
 
     __tablename__ = "self_check"
     id: Mapped[int] = mapped_column(Key, primary_key=True)
-    message_id: Mapped[int] = mapped_column(ForeignKey("message.id"))
+    message_id: Mapped[int] = mapped_column(ForeignKey("message.id"), index=True)
     case_id: Mapped[int] = mapped_column(ForeignKey("suspect_case.id"))
     version: Mapped[int]
     sheet: Mapped[str]

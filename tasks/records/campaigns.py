@@ -499,16 +499,16 @@ def calls_of(session: Session, campaign_id: str) -> pd.DataFrame:
     )
 
 
-def due_of(session: Session, campaign_id: str, branch_no: str) -> date:
-    """The last due date of a branch's calls in a campaign; the campaign's own last one where it has none."""
-    mine = session.scalar(
-        select(func.max(Assignment.due_on)).where(
-            Assignment.campaign_id == campaign_id, answering_branch() == branch_no
-        )
+def due_by_branch(session: Session, campaign_id: str) -> dict[str, date]:
+    """The last due date of each branch's calls in a campaign; under '' that of all calls."""
+    query = (
+        select(answering_branch(), func.max(Assignment.due_on))
+        .where(Assignment.campaign_id == campaign_id)
+        .group_by(answering_branch())
     )
-    found = mine or session.scalar(select(func.max(Assignment.due_on)).where(Assignment.campaign_id == campaign_id))
-    assert found is not None, "a drawn campaign has calls"
-    return found
+    found = {str(branch_no): due_on for branch_no, due_on in session.execute(query)}
+    assert found, "a drawn campaign has calls"
+    return found | {"": max(found.values())}
 
 
 def expire(session: Session, campaign_id: str, *, as_of: date, reason: str) -> int:
