@@ -243,6 +243,20 @@ def test_a_claim_without_outcome_becomes_unknown_once(store_settings):
         assert list(records.mails_of(session)["outcome"]) == ["unknown"]
 
 
+def test_the_last_day_of_a_branch_is_that_of_the_calls_it_answers(store_settings):
+    store = open_store(store_settings)
+    with store.begin() as session:
+        seed_campaign(session)
+    with store.begin() as session:
+        first, second, third = session.scalars(select(Assignment).order_by(Assignment.id))
+        first.due_on, second.caller, second.due_on = date(2026, 3, 20), "hq", date(2026, 3, 25)
+        third.branch_no = "0002"
+    with store.begin() as session:
+        assert records.due_by_branch(session, "p-2026-03") == {
+            "0001": date(2026, 3, 20), "0002": date(2026, 3, 18), "HQ": date(2026, 3, 25), "": date(2026, 3, 25)
+        }  # fmt: skip
+
+
 def test_an_address_refused_for_good_is_known_until_a_later_mail_gets_through(store_settings):
     store = open_store(store_settings)
     with store.begin() as session:

@@ -501,11 +501,10 @@ def calls_of(session: Session, campaign_id: str) -> pd.DataFrame:
 
 def due_by_branch(session: Session, campaign_id: str) -> dict[str, date]:
     """The last due date of each branch's calls in a campaign; under '' that of all calls."""
-    query = (
-        select(answering_branch(), func.max(Assignment.due_on))
-        .where(Assignment.campaign_id == campaign_id)
-        .group_by(answering_branch())
-    )
+    # PostgreSQL does not see that two expressions with parameters are the same one.
+    calls = select(answering_branch().label("branch_no"), Assignment.due_on).where(Assignment.campaign_id == campaign_id)
+    each = calls.subquery()
+    query = select(each.c.branch_no, func.max(each.c.due_on)).group_by(each.c.branch_no)
     found = {str(branch_no): due_on for branch_no, due_on in session.execute(query)}
     assert found, "a drawn campaign has calls"
     return found | {"": max(found.values())}
